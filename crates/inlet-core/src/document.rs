@@ -1,0 +1,169 @@
+//! A document and the names it goes by.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use jiff::Timestamp as JiffTimestamp;
+use md5::{Digest, Md5};
+
+use crate::id::DocumentId;
+use crate::rejection::Rejection;
+
+/// The longest stream name, in bytes.
+pub const STREAM_NAME_BYTES_MAX: usize = 64;
+/// The longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// A moment, in microseconds since 1970-01-01T00:00:00Z.
+///
+/// It is wall-clock time and may go backwards; nothing is ordered by it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `micros` microseconds after the epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the epoch, rounded down.
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// The same moment as the calendar library's type; moments outside its range (the years
+    /// -9999 to 9999) are moved to the nearest one inside.
+    pub fn to_jiff(self) -> JiffTimestamp {
+        JiffTimestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
+            JiffTimestamp::MIN
+        } else {
+            JiffTimestamp::MAX
+        })
+    }
+}
+
+/// RFC 3339 in UTC with microseconds, for example `2026-11-21T02:03:18.000000Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.to_jiff())
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    /// Reads RFC 3339 (`2026-11-21T02:03:18Z`).
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<JiffTimestamp>().map(|moment| Self(moment.as_microsecond()))
+    }
+}
+
+/// The name of a stream: 1 to 64 of `A-Z a-z 0-9 _ -`, not beginning with `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamName(Arc<str>);
+
+impl StreamName {
+    /// Checks `name` and keeps it.
+    pub fn new(name: &str) -> Result<Self, Rejection> {
+        let fits = (1..=STREAM_NAME_BYTES_MAX).contains(&name.len())
+            && !name.starts_with('-')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if fits { Ok(Self(Arc::from(name))) } else { Err(Rejection::StreamNameInvalid) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The stream of documents that name none: `default`.
+impl Default for StreamName {
+    fn default() -> Self {
+        static DEFAULT: LazyLock<StreamName> = LazyLock::new(|| StreamName(Arc::from("default")));
+        DEFAULT.clone()
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A client's `Idempotency-Key`: 1 to 255 visible ASCII characters or spaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// Checks `key` and keeps it.
+    pub fn new(key: &str) -> Result<Self, Rejection> {
+        let fits = (1..=KEY_BYTES_MAX).contains(&key.len())
+            && key.bytes().all(|b| (0x20..=0x7e).contains(&b));
+        if fits { Ok(Self(Box::from(key))) } else { Err(Rejection::KeyInvalid) }
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One JSON value as a client sent it, and what Inlet noted about it at the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its id, which is also its receipt's.
+    pub id: DocumentId,
+    /// The stream it belongs to.
+    pub stream: StreamName,
+    /// The key the client gave, if it gave one.
+    pub key: Option<IdempotencyKey>,
+    /// When it was accepted.
+    pub received: Timestamp,
+    /// The bytes as they were sent (after content decoding); valid UTF-8 and valid JSON.
+    pub body: Bytes,
+}
+
+impl Document {
+    /// The MD5 of the body, as SQS reports it; a fingerprint for clients, no protection.
+    pub fn md5(&self) -> [u8; 16] {
+        md5(&self.body)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+}
+
+/// A document that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// The document.
+    pub document: Document,
+    /// When the store took it.
+    pub stored: Timestamp,
+}
+
+/// The MD5 of `bytes`.
+pub fn md5(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+/// `bytes` as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}

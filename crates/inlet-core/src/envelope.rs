@@ -1,0 +1,124 @@
+//! A document as one run of bytes, for the queue and the cache.
+//!
+//! ```text
+//! version   u8        1
+//! id        16 bytes
+//! received  i64       microseconds since the epoch, little endian
+//! stream    u8 length, then that many bytes
+//! key       u8 length, then that many bytes; 0 for none
+//! body      the rest
+//! ```
+//!
+//! The record around it carries the checksum. A newer version is refused by name, so that an old
+//! binary beside a new one sets nothing wrong.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::document::{Document, IdempotencyKey, StreamName, Timestamp};
+use crate::id::DocumentId;
+
+const VERSION: u8 = 1;
+const FIXED_BYTES: usize = 1 + 16 + 8;
+
+/// Why bytes are no envelope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end too early.
+    #[error("the envelope ends after {0} bytes")]
+    Short(usize),
+    /// It was written by a newer binary.
+    #[error("the envelope has version {0}, this binary knows {VERSION}")]
+    Version(u8),
+    /// A name in it is not one that we would have let in.
+    #[error("the envelope names a stream or key that is not allowed")]
+    Name,
+}
+
+/// What comes before the body.
+pub fn head(document: &Document) -> Bytes {
+    let (stream, key) = (document.stream.as_str(), document.key.as_ref());
+    let key = key.map_or("", IdempotencyKey::as_str);
+    let mut head = BytesMut::with_capacity(FIXED_BYTES + 2 + stream.len() + key.len());
+    head.put_u8(VERSION);
+    head.put_slice(document.id.as_bytes());
+    head.put_i64_le(document.received.as_micros());
+    for name in [stream, key] {
+        head.put_u8(u8::try_from(name.len()).expect("names are at most 255 bytes"));
+        head.put_slice(name.as_bytes());
+    }
+    head.freeze()
+}
+
+/// The whole envelope.
+pub fn encode(document: &Document) -> Bytes {
+    let mut bytes = BytesMut::from(head(document));
+    bytes.put_slice(&document.body);
+    bytes.freeze()
+}
+
+/// The document in an envelope; its body shares the envelope's memory.
+pub fn decode(bytes: &Bytes) -> Result<Document, DecodeError> {
+    let version = *bytes.first().ok_or(DecodeError::Short(0))?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let short = || DecodeError::Short(bytes.len());
+    let fixed: &[u8; FIXED_BYTES] = bytes.first_chunk().ok_or_else(short)?;
+    let (mut id, mut received) = ([0; 16], [0; 8]);
+    id.copy_from_slice(&fixed[1..17]);
+    received.copy_from_slice(&fixed[17..]);
+    let mut at = FIXED_BYTES;
+    let mut name = || {
+        let length = usize::from(*bytes.get(at).ok_or_else(short)?);
+        let text = bytes.get(at + 1..at + 1 + length).ok_or_else(short)?;
+        at += 1 + length;
+        std::str::from_utf8(text).map_err(|_| DecodeError::Name)
+    };
+    let stream = StreamName::new(name()?).map_err(|_| DecodeError::Name)?;
+    let key = match name()? {
+        "" => None,
+        key => Some(IdempotencyKey::new(key).map_err(|_| DecodeError::Name)?),
+    };
+    Ok(Document {
+        id: DocumentId::from_bytes(id),
+        stream,
+        key,
+        received: Timestamp::from_micros(i64::from_le_bytes(received)),
+        body: bytes.slice(at..),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(key: Option<&str>) -> Document {
+        Document {
+            id: DocumentId::from_bytes([9; 16]),
+            stream: StreamName::new("orders").unwrap(),
+            key: key.map(|key| IdempotencyKey::new(key).unwrap()),
+            received: Timestamp::from_micros(-5),
+            body: Bytes::from_static(b"{\"a\":1}"),
+        }
+    }
+
+    #[test]
+    fn a_document_survives_its_envelope() {
+        for key in [None, Some("k-1")] {
+            assert_eq!(decode(&encode(&document(key))).unwrap(), document(key));
+        }
+    }
+
+    #[test]
+    fn an_envelope_cut_short_of_its_body_is_refused() {
+        let whole = encode(&document(Some("k-1")));
+        for length in 0..whole.len() - document(None).body.len() {
+            assert!(decode(&whole.slice(..length)).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        assert_eq!(decode(&Bytes::from_static(&[2; 40])), Err(DecodeError::Version(2)));
+    }
+}

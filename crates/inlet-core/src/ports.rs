@@ -1,0 +1,23 @@
+//! The ports: what core needs of an engine, with the contract each adapter is held to.
+//!
+//! The contracts are numbered in each trait's docs, and each number is a test in
+//! `inlet-testkit` that runs on every adapter. No type of a driver, of SQL or of HTTP may
+//! appear here.
+
+mod bucket;
+mod cache;
+mod clock;
+mod queue;
+mod secrets;
+mod store;
+
+pub use bucket::{
+    BUCKET_KEY_BYTES_MAX, Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta,
+};
+pub use cache::Cache;
+pub use clock::{Clock, SystemClock};
+pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
+pub use secrets::Secrets;
+pub use store::{
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyKind, TallyRow,
+};

@@ -1,0 +1,89 @@
+//! The queue port.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::document::Document;
+use crate::failure::Failure;
+use crate::ports::{Cursor, Outcome};
+
+/// How much one [`Queue::receive`] may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// The most documents.
+    pub documents_max: usize,
+    /// The most bytes of bodies; one document is given even where it alone is larger.
+    pub bytes_max: usize,
+    /// How long to wait for the first document.
+    pub wait: Duration,
+}
+
+/// A message whose bytes are no document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecodable {
+    /// The bytes.
+    pub payload: Bytes,
+    /// What is wrong with them.
+    pub cause: String,
+}
+
+/// One message as the queue delivered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The document, or what could not be read as one.
+    pub document: Result<Document, Undecodable>,
+    /// How often it was delivered before.
+    pub deliveries_before: u32,
+    /// The queue's own name for this delivery; empty where a cursor says it all.
+    pub handle: Box<str>,
+}
+
+/// What one `receive` brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// The messages, in the queue's order.
+    pub messages: Vec<Delivered>,
+    /// Where the queue stands once these messages are stored, for a queue that is a log; the
+    /// store keeps it in the same transaction as the documents.
+    pub cursor: Option<Cursor>,
+}
+
+/// How much waits in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Bytes that wait, as the queue counts them.
+    pub bytes: u64,
+    /// The most bytes that may wait; `None` where the queue has no limit of its own.
+    pub bytes_max: Option<u64>,
+    /// Messages that wait, where the queue can tell.
+    pub messages: Option<u64>,
+}
+
+/// Where accepted documents wait, durably, until they are stored.
+///
+/// Contract:
+/// 1. When `send` returned `Ok`, its documents survive a crash of the process and of the machine.
+/// 2. When `send` returned an error, its documents may or may not be delivered later; nothing
+///    was promised.
+/// 3. A document that was sent is delivered, byte for byte, at least once.
+/// 4. What was received and not settled is received again.
+/// 5. What was settled is not received again by the same worker; after a crash it may be.
+/// 6. A full queue refuses with [`Full`](crate::failure::FailureKind::Full), at once, and takes
+///    documents again once there is room.
+/// 7. `receive` returns an empty delivery when nothing came within `wait`.
+/// 8. Dropping a `send` or a `receive` half-way loses nothing that was acknowledged.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Whether a document would be taken now: a cheap look, asked before a body is read.
+    fn has_room(&self) -> Result<(), Failure>;
+    /// Keeps the documents. Returns once all of them are durable.
+    async fn send(&self, documents: &[Document]) -> Result<(), Failure>;
+    /// The next messages. One worker at a time receives from one handle.
+    async fn receive(&self, limit: BatchLimit) -> Result<Delivery, Failure>;
+    /// Says that each message of `delivery` has come to the outcome beside it, and is done with.
+    async fn settle(&self, delivery: &Delivery, outcomes: &[Outcome]) -> Result<(), Failure>;
+    /// How much waits.
+    async fn depth(&self) -> Result<Depth, Failure>;
+}

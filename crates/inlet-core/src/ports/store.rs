@@ -1,0 +1,191 @@
+//! The store port.
+
+use async_trait::async_trait;
+
+use crate::calendar::{Calendar, Day};
+use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
+use crate::document::{Document, StoredDocument, StreamName, Timestamp};
+use crate::failure::Failure;
+use crate::id::DocumentId;
+
+/// How far a log was stored. A store keeps one a log and never moves it backwards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    /// Which log.
+    pub log: String,
+    /// The number of the segment.
+    pub segment: u64,
+    /// The offset in the segment, in bytes, behind the last record that was stored.
+    pub offset: u64,
+}
+
+/// What is put in one transaction.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The documents to store.
+    pub documents: Vec<Document>,
+    /// What is dead already, because it could not even be read as a document.
+    pub dead: Vec<DeadLetter>,
+    /// How far its log is stored once this batch is.
+    pub cursor: Option<Cursor>,
+    /// When this is done, by the caller's clock.
+    pub now: Timestamp,
+    /// Which day a moment belongs to.
+    pub calendar: Calendar,
+    /// How often a document that is refused is tried before it is dead. At least 1.
+    pub attempts_max: u32,
+}
+
+/// What became of one document of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the store.
+    Stored,
+    /// It was in the store already, with the same bytes.
+    Duplicate,
+    /// It is among the dead letters, for this cause.
+    Dead(Cause),
+    /// It was erased after it was accepted, and stays erased.
+    Erased,
+}
+
+/// Where an id was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// In the store.
+    Stored {
+        /// The stream.
+        stream: StreamName,
+        /// When it was accepted.
+        received: Timestamp,
+        /// When it was stored.
+        stored: Timestamp,
+        /// The size of its body, in bytes.
+        bytes: u64,
+    },
+    /// Among the dead letters.
+    Dead(Box<DeadLetter>),
+    /// It was erased.
+    Erased,
+}
+
+/// Which documents are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PageQuery {
+    /// Of which stream; all where `None`.
+    pub stream: Option<StreamName>,
+    /// Received at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Received before this moment.
+    pub to: Option<Timestamp>,
+    /// How many at most. At least 1.
+    pub limit: usize,
+    /// Where the page before ended: its [`Page::next`], as it was.
+    pub after: Option<String>,
+}
+
+/// A page of documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, oldest first.
+    pub items: Vec<T>,
+    /// Where the next page begins. Given even at the end, so that what comes later can be asked
+    /// for; `None` only where nothing was ever found.
+    pub next: Option<String>,
+    /// Whether there was more when the page was made.
+    pub more: bool,
+}
+
+/// Figures of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFigures {
+    /// Its name.
+    pub stream: StreamName,
+    /// How many documents were stored in it, less those erased.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When its first document was received.
+    pub first: Option<Timestamp>,
+    /// When its last document was received.
+    pub last: Option<Timestamp>,
+}
+
+/// What a tally counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TallyKind {
+    /// Documents stored, and their bytes.
+    Stored,
+    /// Documents that became dead letters, by the code of their cause.
+    Dead(String),
+    /// Documents that have a field of a type: `path` and the name of the type.
+    Field(String, String),
+}
+
+/// One count of one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TallyRow {
+    /// The day.
+    pub day: Day,
+    /// The stream.
+    pub stream: StreamName,
+    /// What is counted.
+    pub kind: TallyKind,
+    /// How many documents.
+    pub documents: u64,
+    /// How many bytes of documents; 0 for fields.
+    pub bytes: u64,
+}
+
+/// Where documents live.
+///
+/// Contract:
+/// 1. `put_batch` is atomic: documents, dead letters, tallies and cursor are all there
+///    afterwards, durably, or none of them is. It returns one outcome a document, in order.
+/// 2. A document that is there already with the same bytes is a duplicate: stored once, counted
+///    once, also within one batch.
+/// 3. A document that is there already with other bytes becomes a dead letter with
+///    [`Cause::KeyConflict`]; the first stays.
+/// 4. A document the engine refuses becomes a dead letter after `attempts_max` attempts; the
+///    others of the batch are stored.
+/// 5. An engine that is away, locked or full is an error for the whole batch, and no dead letter.
+/// 6. Storing a document takes the dead letter with the same id and bytes away.
+/// 7. `get` gives the stored bytes and names; `page` gives documents oldest first, with a cursor
+///    that neither repeats nor skips a document that was there throughout.
+/// 8. After `erase` returned true, the document and its dead letters are gone for good: received
+///    again by a late delivery (received before the erasure) it is [`Outcome::Erased`]; sent anew
+///    (received after it), it is stored again.
+/// 9. Cursors never move backwards. Tallies count a document once, however often it is delivered.
+/// 10. `dead_letters` lists oldest first by filter; `mark_redriven` notes the moment on each.
+/// 11. `streams` has each stream that has documents or had some, in name order.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Stores a batch.
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure>;
+    /// The document with that id.
+    async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure>;
+    /// Where that id is, without its body.
+    async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure>;
+    /// A page of documents.
+    async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure>;
+    /// Erases the document with that id, and notes that `now`; also one that has yet to come from
+    /// the queue. Returns whether anything was there.
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure>;
+    /// All streams, with their figures.
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure>;
+    /// A page of dead letters.
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure>;
+    /// Notes on these dead letters that they were sent to the queue again at `now`.
+    async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure>;
+    /// The cursors of all logs.
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure>;
+    /// The tallies of the days from `first` to `last`, both included, in no order.
+    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure>;
+    /// Whether it answers. Asked by the readiness check.
+    async fn check(&self) -> Result<(), Failure>;
+}
