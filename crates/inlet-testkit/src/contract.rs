@@ -1,0 +1,29 @@
+//! The numbered promises of the ports, as functions, and a macro a port that makes a test of
+//! each.
+//!
+//! A function's name begins with its port and the number of the promise in the port's docs. It
+//! takes a fixture: what opens the adapter, opens it again as after a restart, and causes what
+//! only the engine's own means can cause (a document it refuses, an outage).
+
+#![allow(clippy::unwrap_used, reason = "a suite is a test: its panic is the finding")]
+
+pub mod bucket;
+pub mod cache;
+pub mod queue;
+pub mod secrets;
+pub mod store;
+
+/// Makes one test of each named suite function; the suites' own macros call it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_tests {
+    ($port:ident, $fixture:expr, $($name:ident),+ $(,)?) => {
+        $(
+            #[::tokio::test]
+            async fn $name() {
+                let fixture = $fixture;
+                $crate::contract::$port::$name(&fixture).await;
+            }
+        )+
+    };
+}

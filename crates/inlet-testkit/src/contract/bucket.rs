@@ -1,0 +1,347 @@
+//! The promises of [`Bucket`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta};
+
+/// Opens a bucket, and looks at what it keeps beside its objects.
+#[async_trait]
+pub trait BucketFixture: Send + Sync {
+    /// Opens the bucket: empty the first time, with what was put before every other time, as
+    /// after a restart. Handles opened before go on working.
+    async fn open(&self) -> Arc<dyn Bucket>;
+    /// The names of what lies around and belongs to no object: unfinished or forgotten parts.
+    async fn remains(&self) -> Vec<String>;
+}
+
+/// Makes a test of each promise of [`Bucket`]; the argument is an expression that makes a fresh
+/// [`BucketFixture`].
+#[macro_export]
+macro_rules! bucket_contract {
+    ($fixture:expr) => {
+        $crate::contract_tests! {
+            bucket, $fixture,
+            bucket_1_get_gives_what_was_put_also_after_a_restart,
+            bucket_1_a_key_may_be_the_beginning_of_another,
+            bucket_2_a_put_that_fails_leaves_what_was_there_and_nothing_else,
+            bucket_3_a_put_over_a_key_replaces_it_whole,
+            bucket_3_a_reader_keeps_the_object_it_began_to_read,
+            bucket_3_puts_at_once_leave_one_of_them_whole,
+            bucket_4_a_range_gives_its_bytes,
+            bucket_5_list_gives_keys_in_order_by_prefix_and_page,
+            bucket_6_a_deleted_key_is_gone,
+            bucket_7_a_large_object_passes_in_pieces,
+        }
+    };
+}
+
+/// Bytes, type and checksum come back.
+pub async fn bucket_1_get_gives_what_was_put_also_after_a_restart(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let text = "x".repeat(2_000_000);
+    let odd = "ein Schlüssel, mit: allem? (100 %)/.hidden/~#&+=";
+    for (name, body, content_type) in
+        [("a/b.json", "{}", "application/json"), ("empty", "", "text/plain"), (odd, &text, "x/y")]
+    {
+        let mut stream = FixedBytes::new(Bytes::copy_from_slice(body.as_bytes()));
+        let put = bucket.put(&key(name), content_type, &mut stream).await.unwrap();
+        for bucket in [Arc::clone(&bucket), fixture.open().await] {
+            let object = bucket.get(&key(name), None).await.unwrap().unwrap();
+            assert_eq!(object.meta, put);
+            assert_eq!(bucket.head(&key(name)).await.unwrap(), Some(put.clone()));
+            assert!(read(object).await == body, "the bytes of {name} changed");
+        }
+        assert_eq!((&put.key, put.bytes), (&key(name), body.len() as u64));
+        assert_eq!(put.content_type, content_type);
+    }
+    let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    assert_eq!(bucket.head(&key("a/b.json")).await.unwrap().unwrap().sha256, known);
+    assert!(bucket.get(&key("a/c"), None).await.unwrap().is_none());
+    assert_eq!(bucket.head(&key("a")).await.unwrap(), None);
+}
+
+/// `a` and `a/b` are two objects, whichever comes first.
+pub async fn bucket_1_a_key_may_be_the_beginning_of_another(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let long = "n".repeat(255);
+    for name in ["a", "a/b", "c/d/e", "c/d", "c", &long, &format!("{long}/{long}")] {
+        put(&*bucket, name, name).await;
+    }
+    for name in ["a", "a/b", "c/d/e", "c/d", "c", &long, &format!("{long}/{long}")] {
+        assert_eq!(text(&*bucket, name).await.as_deref(), Some(name));
+    }
+    bucket.delete(&key("c/d")).await.unwrap();
+    assert_eq!(text(&*bucket, "c/d").await, None);
+    assert_eq!(text(&*bucket, "c/d/e").await.as_deref(), Some("c/d/e"));
+    assert_eq!(text(&*bucket, "c").await.as_deref(), Some("c"));
+}
+
+/// A stream that breaks off changes nothing.
+pub async fn bucket_2_a_put_that_fails_leaves_what_was_there_and_nothing_else(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let before = put(&*bucket, "kept", "before").await;
+    for name in ["kept", "never/there"] {
+        let mut broken = Generated::new(40).failing_after(30);
+        let failure = bucket.put(&key(name), "x/y", &mut broken).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Unavailable, "{failure}");
+    }
+    for bucket in [Arc::clone(&bucket), fixture.open().await] {
+        assert_eq!(text(&*bucket, "kept").await.as_deref(), Some("before"));
+        assert_eq!(bucket.head(&key("kept")).await.unwrap(), Some(before.clone()));
+        assert_eq!(bucket.head(&key("never/there")).await.unwrap(), None);
+        assert_eq!(bucket.list("", None, 10).await.unwrap(), std::slice::from_ref(&before));
+    }
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// The new object has nothing of the old one.
+pub async fn bucket_3_a_put_over_a_key_replaces_it_whole(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let first = put(&*bucket, "k", "a long first object").await;
+    let mut stream = FixedBytes::new("short");
+    let second = bucket.put(&key("k"), "text/html", &mut stream).await.unwrap();
+    assert_ne!(first.sha256, second.sha256);
+    for bucket in [Arc::clone(&bucket), fixture.open().await] {
+        assert_eq!(text(&*bucket, "k").await.as_deref(), Some("short"));
+        assert_eq!(bucket.head(&key("k")).await.unwrap(), Some(second.clone()));
+        assert_eq!(bucket.list("", None, 10).await.unwrap(), std::slice::from_ref(&second));
+    }
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// A reader has the old bytes or the new ones, never a mixture.
+pub async fn bucket_3_a_reader_keeps_the_object_it_began_to_read(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let (old, new) = ("o".repeat(3_000_000), "n".repeat(3_000_000));
+    put(&*bucket, "k", &old).await;
+    let mut object = bucket.get(&key("k"), None).await.unwrap().unwrap();
+    let mut came = object.body.next().await.unwrap().unwrap().to_vec();
+    put(&*bucket, "k", &new).await;
+    while let Some(piece) = object.body.next().await {
+        came.extend_from_slice(&piece.unwrap());
+    }
+    assert!(came == old.as_bytes(), "the reader saw a mixture");
+    assert!(text(&*bucket, "k").await == Some(new));
+}
+
+/// Of puts at once under one key, one is there, with its own metadata.
+pub async fn bucket_3_puts_at_once_leave_one_of_them_whole(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    for _ in 0..5 {
+        let (first, second, third) = tokio::join!(
+            put(&*bucket, "k", "first"),
+            put(&*bucket, "k", "second!"),
+            put(&*bucket, "k", "third")
+        );
+        let object = bucket.get(&key("k"), None).await.unwrap().unwrap();
+        assert!([first, second, third].contains(&object.meta), "{:?}", object.meta);
+        let (meta, body) = (object.meta.clone(), read(object).await);
+        assert_eq!(meta.bytes, body.len() as u64);
+        let checked = put(&*bucket, "checked", &body).await;
+        assert_eq!(meta.sha256, checked.sha256);
+    }
+}
+
+/// A range gives what it names, cut at the object's end.
+pub async fn bucket_4_a_range_gives_its_bytes(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    put(&*bucket, "k", "0123456789").await;
+    for (first, last, expected) in [
+        (0, 9, "0123456789"),
+        (0, 0, "0"),
+        (3, 5, "345"),
+        (7, 99, "789"),
+        (9, u64::MAX, "9"),
+        (10, 12, ""),
+        (u64::MAX, u64::MAX, ""),
+    ] {
+        let range = Some(ByteRange { first, last });
+        let object = bucket.get(&key("k"), range).await.unwrap().unwrap();
+        assert_eq!(object.meta.bytes, 10);
+        assert_eq!(read(object).await, expected, "{first}-{last}");
+    }
+    let range = Some(ByteRange { first: 0, last: 1 });
+    assert!(bucket.get(&key("none"), range).await.unwrap().is_none());
+}
+
+/// Keys come in the order of their bytes, narrowed and in pages.
+pub async fn bucket_5_list_gives_keys_in_order_by_prefix_and_page(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    assert_eq!(bucket.list("", None, 10).await.unwrap(), []);
+    let mut names = vec![
+        "a",
+        "a/b",
+        "a/b/c",
+        "a-b",
+        "a-b/c",
+        "a.b",
+        "ab",
+        "ab/c",
+        "b",
+        "sum/2026-W46.json",
+        "sum/2026-W47.html",
+        "sum/2026-W47.json",
+        "sum/x/y",
+        "ü",
+    ];
+    for name in names.iter().rev() {
+        put(&*bucket, name, name).await;
+    }
+    names.sort_unstable();
+    for limit in [1, 2, 3, 100] {
+        for prefix in ["", "a", "a/", "a/b", "a-", "sum/2026-W4", "sum/2026-W47.", "x", "ü"] {
+            let expected: Vec<_> =
+                names.iter().filter(|name| name.starts_with(prefix)).copied().collect();
+            assert_eq!(listed(&*bucket, prefix, limit).await, expected, "{prefix} by {limit}");
+        }
+    }
+    let after = key("a/zzz");
+    let rest = bucket.list("", Some(&after), 1).await.unwrap();
+    assert_eq!(rest[0].key.as_str(), "ab");
+    assert_eq!(bucket.list("a/", Some(&key("b")), 10).await.unwrap(), []);
+}
+
+/// Deleted is gone; deleting nothing is no error.
+pub async fn bucket_6_a_deleted_key_is_gone(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    put(&*bucket, "a/b", "1").await;
+    put(&*bucket, "a/c", "2").await;
+    bucket.delete(&key("a/b")).await.unwrap();
+    bucket.delete(&key("a/b")).await.unwrap();
+    bucket.delete(&key("never/was")).await.unwrap();
+    for bucket in [Arc::clone(&bucket), fixture.open().await] {
+        assert!(bucket.get(&key("a/b"), None).await.unwrap().is_none());
+        assert_eq!(bucket.head(&key("a/b")).await.unwrap(), None);
+        assert_eq!(listed(&*bucket, "", 10).await, ["a/c"]);
+    }
+    bucket.delete(&key("a/c")).await.unwrap();
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+    put(&*bucket, "a/b", "again").await;
+    assert_eq!(text(&*bucket, "a/b").await.as_deref(), Some("again"));
+}
+
+/// A bucket lets go of the pieces it was given, and gives pieces of bounded size.
+pub async fn bucket_7_a_large_object_passes_in_pieces(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let mut stream = Generated::new(1_000);
+    let (alive_now, alive_most) = (Arc::clone(&stream.alive), Arc::clone(&stream.alive_most));
+    let meta = bucket.put(&key("large"), "x/y", &mut stream).await.unwrap();
+    assert_eq!(meta.bytes, 1_000 * PIECE_BYTES as u64);
+    assert_eq!(alive_now.load(Ordering::SeqCst), 0);
+    let most = alive_most.load(Ordering::SeqCst) * PIECE_BYTES;
+    assert!(most <= 4 << 20, "{most} bytes were held at once");
+    let mut object = bucket.get(&key("large"), None).await.unwrap().unwrap();
+    let mut bytes = 0;
+    while let Some(piece) = object.body.next().await {
+        let piece = piece.unwrap();
+        assert!((1..=1 << 20).contains(&piece.len()), "a piece of {} bytes", piece.len());
+        bytes += piece.len();
+    }
+    assert_eq!(bytes, 1_000 * PIECE_BYTES);
+}
+
+const PIECE_BYTES: usize = 16_384;
+
+/// A stream of pieces that counts how many of them are alive, and can break off.
+struct Generated {
+    pieces: usize,
+    given: usize,
+    fail_after: Option<usize>,
+    alive: Arc<AtomicUsize>,
+    alive_most: Arc<AtomicUsize>,
+}
+
+/// The memory of one piece; tells when it is let go.
+struct Piece {
+    bytes: Vec<u8>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Generated {
+    fn new(pieces: usize) -> Self {
+        Self {
+            pieces,
+            given: 0,
+            fail_after: None,
+            alive: Arc::default(),
+            alive_most: Arc::default(),
+        }
+    }
+
+    fn failing_after(mut self, pieces: usize) -> Self {
+        self.fail_after = Some(pieces);
+        self
+    }
+}
+
+#[async_trait]
+impl ByteStream for Generated {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if self.fail_after == Some(self.given) {
+            let failure = Failure::new(FailureKind::Unavailable, "read", "a client that went away");
+            return Some(Err(failure));
+        }
+        if self.given == self.pieces {
+            return None;
+        }
+        self.given += 1;
+        let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.alive_most.fetch_max(alive, Ordering::SeqCst);
+        let bytes = vec![u8::try_from(self.given % 251).expect("below 251"); PIECE_BYTES];
+        Some(Ok(Bytes::from_owner(Piece { bytes, alive: Arc::clone(&self.alive) })))
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn key(name: &str) -> BucketKey {
+    BucketKey::new(name).unwrap()
+}
+
+async fn put(bucket: &dyn Bucket, name: &str, body: &str) -> ObjectMeta {
+    let mut stream = FixedBytes::new(Bytes::copy_from_slice(body.as_bytes()));
+    bucket.put(&key(name), "text/plain", &mut stream).await.unwrap()
+}
+
+async fn read(mut object: Object) -> String {
+    let mut bytes = Vec::new();
+    while let Some(piece) = object.body.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+async fn text(bucket: &dyn Bucket, name: &str) -> Option<String> {
+    match bucket.get(&key(name), None).await.unwrap() {
+        Some(object) => Some(read(object).await),
+        None => None,
+    }
+}
+
+async fn listed(bucket: &dyn Bucket, prefix: &str, limit: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut after: Option<BucketKey> = None;
+    loop {
+        let page = bucket.list(prefix, after.as_ref(), limit).await.unwrap();
+        assert!(page.len() <= limit);
+        let Some(last) = page.last() else { return names };
+        after = Some(last.key.clone());
+        names.extend(page.iter().map(|meta| meta.key.as_str().to_owned()));
+    }
+}

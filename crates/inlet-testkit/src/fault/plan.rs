@@ -1,0 +1,109 @@
+//! Which calls fail.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inlet_core::failure::{Failure, FailureKind};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// On which side of the effect a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Nothing happened.
+    Before,
+    /// All happened.
+    After,
+}
+
+/// Which calls of a decorated port fail. A clone steers the same decorator. Without a plan none
+/// fails.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Default)]
+struct Plan {
+    calls: u64,
+    planned: Vec<(u64, When)>,
+    away: bool,
+    random: Option<(StdRng, u32)>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("calls", &self.calls).field("away", &self.away).finish()
+    }
+}
+
+impl Faults {
+    /// The `nth` call from now fails; 1 is the next one.
+    pub fn fail_nth(&self, nth: u64, when: When) {
+        let mut plan = self.plan();
+        let call = plan.calls + nth;
+        plan.planned.push((call, when));
+    }
+
+    /// Every call fails before its effect until the engine is back.
+    pub fn set_away(&self, away: bool) {
+        self.plan().away = away;
+    }
+
+    /// Calls fail at random, one in `one_in` of them, on either side; the same seed gives the
+    /// same faults.
+    pub fn fail_at_random(&self, seed: u64, one_in: u32) {
+        self.plan().random = Some((StdRng::seed_from_u64(seed), one_in));
+    }
+
+    /// No call fails any more.
+    pub fn clear(&self) {
+        let mut plan = self.plan();
+        *plan = Plan { calls: plan.calls, ..Plan::default() };
+    }
+
+    /// How many calls were made.
+    pub fn calls(&self) -> u64 {
+        self.plan().calls
+    }
+
+    /// Counts a call and says whether and when it fails.
+    pub(super) fn next(&self) -> Option<When> {
+        let mut plan = self.plan();
+        plan.calls += 1;
+        let call = plan.calls;
+        if let Some(at) = plan.planned.iter().position(|(planned, _)| *planned == call) {
+            return Some(plan.planned.swap_remove(at).1);
+        }
+        if plan.away {
+            return Some(When::Before);
+        }
+        let (random, one_in) = plan.random.as_mut()?;
+        let hit = random.random_range(0..*one_in) == 0;
+        let when = if random.random_range(0..2) == 0 { When::Before } else { When::After };
+        hit.then_some(when)
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The failure a test asked for.
+pub(super) fn failure(attempted: &'static str) -> Failure {
+    Failure::new(FailureKind::Unavailable, attempted, "an engine that was told to fail")
+}
+
+/// Runs the call, and lets it fail on the side that the plan says.
+macro_rules! with_fault {
+    ($faults:expr, $attempted:literal, $call:expr) => {
+        match $faults.next() {
+            Some($crate::fault::When::Before) => Err($crate::fault::plan::failure($attempted)),
+            Some($crate::fault::When::After) => {
+                $call?;
+                Err($crate::fault::plan::failure($attempted))
+            }
+            None => $call,
+        }
+    };
+}
+
+pub(super) use with_fault;

@@ -1,0 +1,83 @@
+//! A store that fails when told to.
+
+use async_trait::async_trait;
+use inlet_core::calendar::Day;
+use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
+use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::failure::Failure;
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+};
+
+use super::plan::{Faults, with_fault};
+
+/// A [`Store`] whose calls fail as its [`Faults`] say.
+#[derive(Debug, Clone)]
+pub struct FailingStore<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S> FailingStore<S> {
+    /// `inner`, with faults as planned.
+    pub fn new(inner: S, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for FailingStore<S> {
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+        with_fault!(self.faults, "put a batch into", self.inner.put_batch(batch).await)
+    }
+
+    async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+        with_fault!(self.faults, "read a document from", self.inner.get(id).await)
+    }
+
+    async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
+        with_fault!(self.faults, "find an id in", self.inner.find(id).await)
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        with_fault!(self.faults, "read a page from", self.inner.page(query).await)
+    }
+
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+        with_fault!(self.faults, "erase from", self.inner.erase(id, now).await)
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {
+        with_fault!(self.faults, "list the streams of", self.inner.streams().await)
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure> {
+        with_fault!(
+            self.faults,
+            "list the dead letters of",
+            self.inner.dead_letters(filter, limit, after).await
+        )
+    }
+
+    async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure> {
+        with_fault!(self.faults, "note a redrive in", self.inner.mark_redriven(ids, now).await)
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure> {
+        with_fault!(self.faults, "read the cursors of", self.inner.cursors().await)
+    }
+
+    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+        with_fault!(self.faults, "read the tallies of", self.inner.tallies(first, last).await)
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        with_fault!(self.faults, "check", self.inner.check().await)
+    }
+}

@@ -1,0 +1,289 @@
+//! A store in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use inlet_core::calendar::Day;
+use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
+use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyKind, TallyRow,
+};
+use inlet_core::tally::TallySheet;
+
+/// A [`Store`] in memory, with switches for what only an engine can do: refuse a document, and
+/// be away.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    away: bool,
+    refused: Option<String>,
+    position: u64,
+    documents: BTreeMap<u64, StoredDocument>,
+    position_of: HashMap<DocumentId, u64>,
+    dead: BTreeMap<u64, DeadLetter>,
+    erased: HashMap<DocumentId, Timestamp>,
+    cursors: BTreeMap<String, Cursor>,
+    tallies: BTreeMap<(Day, StreamName, TallyKind), (u64, u64)>,
+    streams: BTreeMap<StreamName, StreamFigures>,
+}
+
+impl MemoryStore {
+    /// From now on a document whose body contains `marker` is refused.
+    pub fn refuse(&self, marker: Option<&str>) {
+        self.state().refused = marker.map(str::to_owned);
+    }
+
+    /// Whether writers find the engine away.
+    pub fn set_away(&self, away: bool) {
+        self.state().away = away;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writable(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.state();
+        if state.away {
+            return Err(Failure::new(FailureKind::Unavailable, "write to", "the store in memory"));
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn put(&mut self, document: Document, batch: &BatchRules, sheet: &mut TallySheet) -> Outcome {
+        if self.erased.get(&document.id).is_some_and(|erased| document.received <= *erased) {
+            return Outcome::Erased;
+        }
+        if let Some(position) = self.position_of.get(&document.id) {
+            if self.documents[position].document.body == document.body {
+                self.take_letter_away(&document);
+                return Outcome::Duplicate;
+            }
+            self.bury(letter(&document, Cause::KeyConflict, 1, batch.now), sheet);
+            return Outcome::Dead(Cause::KeyConflict);
+        }
+        if self.refused.as_ref().is_some_and(|marker| document.text().contains(marker.as_str())) {
+            let cause = Cause::Refused("the store in memory was told to refuse it".to_owned());
+            self.bury(letter(&document, cause.clone(), batch.attempts_max, batch.now), sheet);
+            return Outcome::Dead(cause);
+        }
+        self.take_letter_away(&document);
+        sheet.stored(&document.stream, document.received, &document.body);
+        self.count_stream(&document);
+        self.position += 1;
+        self.position_of.insert(document.id, self.position);
+        self.documents.insert(self.position, StoredDocument { document, stored: batch.now });
+        Outcome::Stored
+    }
+
+    fn count_stream(&mut self, document: &Document) {
+        let stream = &document.stream;
+        let figures = self.streams.entry(stream.clone()).or_insert_with(|| StreamFigures {
+            stream: stream.clone(),
+            documents: 0,
+            bytes: 0,
+            first: None,
+            last: None,
+        });
+        let received = document.received;
+        figures.documents += 1;
+        figures.bytes += document.body.len() as u64;
+        figures.first = Some(figures.first.map_or(received, |first| first.min(received)));
+        figures.last = Some(figures.last.map_or(received, |last| last.max(received)));
+    }
+
+    fn take_letter_away(&mut self, document: &Document) {
+        self.dead.retain(|_, letter| letter.id != document.id || letter.body != document.body);
+    }
+
+    /// Keeps a dead letter; one that died before keeps its place and its first death.
+    fn bury(&mut self, letter: DeadLetter, sheet: &mut TallySheet) {
+        let before = self
+            .dead
+            .values_mut()
+            .find(|before| before.id == letter.id && before.body == letter.body);
+        if let Some(before) = before {
+            before.attempts = match letter.cause {
+                Cause::Undecodable(_) => before.attempts.max(letter.attempts),
+                Cause::KeyConflict | Cause::Refused(_) => before.attempts + letter.attempts,
+            };
+            before.cause = letter.cause;
+            return;
+        }
+        sheet.dead(&letter.stream, letter.received, letter.cause.code(), letter.body.len());
+        self.position += 1;
+        self.dead.insert(self.position, letter);
+    }
+}
+
+struct BatchRules {
+    now: Timestamp,
+    attempts_max: u32,
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+        let mut state = self.writable()?;
+        let rules = BatchRules { now: batch.now, attempts_max: batch.attempts_max };
+        let mut sheet = TallySheet::new(batch.calendar);
+        let outcomes = batch
+            .documents
+            .into_iter()
+            .map(|document| state.put(document, &rules, &mut sheet))
+            .collect();
+        for letter in batch.dead {
+            if state.erased.get(&letter.id).is_none_or(|erased| letter.received > *erased) {
+                state.bury(letter, &mut sheet);
+            }
+        }
+        for row in sheet.rows() {
+            let count = state.tallies.entry((row.day, row.stream, row.kind)).or_default();
+            count.0 += row.documents;
+            count.1 += row.bytes;
+        }
+        if let Some(cursor) = batch.cursor {
+            let kept = state.cursors.entry(cursor.log.clone()).or_insert_with(|| cursor.clone());
+            if *kept < cursor {
+                *kept = cursor;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+        let state = self.state();
+        Ok(state.position_of.get(&id).map(|position| state.documents[position].clone()))
+    }
+
+    async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
+        let state = self.state();
+        if let Some(position) = state.position_of.get(&id) {
+            let StoredDocument { document, stored } = &state.documents[position];
+            return Ok(Some(Found::Stored {
+                stream: document.stream.clone(),
+                received: document.received,
+                stored: *stored,
+                bytes: document.body.len() as u64,
+            }));
+        }
+        if let Some(letter) = state.dead.values().find(|letter| letter.id == id) {
+            return Ok(Some(Found::Dead(Box::new(letter.clone()))));
+        }
+        Ok(state.erased.contains_key(&id).then_some(Found::Erased))
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        let state = self.state();
+        let matches = |stored: &StoredDocument| {
+            let document = &stored.document;
+            query.stream.as_ref().is_none_or(|stream| *stream == document.stream)
+                && query.from.is_none_or(|from| document.received >= from)
+                && query.to.is_none_or(|to| document.received < to)
+        };
+        page(&state.documents, query.after.as_deref(), query.limit, matches)
+    }
+
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+        let mut state = self.writable()?;
+        state.erased.insert(id, now);
+        let letters = state.dead.len();
+        state.dead.retain(|_, letter| letter.id != id);
+        let mut was_there = state.dead.len() < letters;
+        if let Some(position) = state.position_of.remove(&id)
+            && let Some(StoredDocument { document, .. }) = state.documents.remove(&position)
+        {
+            was_there = true;
+            if let Some(figures) = state.streams.get_mut(&document.stream) {
+                figures.documents -= 1;
+                figures.bytes -= document.body.len() as u64;
+            }
+        }
+        Ok(was_there)
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {
+        Ok(self.state().streams.values().cloned().collect())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure> {
+        page(&self.state().dead, after, limit, |letter| filter.matches(letter))
+    }
+
+    async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure> {
+        let mut state = self.writable()?;
+        for letter in state.dead.values_mut().filter(|letter| ids.contains(&letter.id)) {
+            letter.redriven = Some(now);
+        }
+        Ok(())
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure> {
+        Ok(self.state().cursors.values().cloned().collect())
+    }
+
+    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+        let state = self.state();
+        let rows = state.tallies.iter().filter(|((day, ..), _)| first <= *day && *day <= last);
+        Ok(rows
+            .map(|((day, stream, kind), (documents, bytes))| TallyRow {
+                day: *day,
+                stream: stream.clone(),
+                kind: kind.clone(),
+                documents: *documents,
+                bytes: *bytes,
+            })
+            .collect())
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        self.writable().map(drop)
+    }
+}
+
+fn letter(document: &Document, cause: Cause, attempts: u32, died: Timestamp) -> DeadLetter {
+    DeadLetter {
+        id: document.id,
+        stream: document.stream.clone(),
+        key: document.key.clone(),
+        received: document.received,
+        body: document.body.clone(),
+        cause,
+        attempts,
+        died,
+        redriven: None,
+    }
+}
+
+fn page<T: Clone>(
+    all: &BTreeMap<u64, T>,
+    after: Option<&str>,
+    limit: usize,
+    matches: impl Fn(&T) -> bool,
+) -> Result<Page<T>, Failure> {
+    let position = after.map_or(Ok(0), str::parse::<u64>).map_err(|error| {
+        Failure::new(FailureKind::Refused, "read the page's cursor", after.unwrap_or_default())
+            .because(error)
+    })?;
+    let mut found = all.range(position + 1..).filter(|(_, item)| matches(item));
+    let items: Vec<_> = found.by_ref().take(limit).collect();
+    let next = items.last().map(|(position, _)| position.to_string());
+    Ok(Page {
+        next: next.or_else(|| after.map(str::to_owned)),
+        more: found.next().is_some(),
+        items: items.into_iter().map(|(_, item)| item.clone()).collect(),
+    })
+}

@@ -1,0 +1,7 @@
+//! The in-memory adapters and the decorators keep the promises of their ports.
+
+mod bucket;
+mod queue;
+mod secrets;
+mod store;
+mod suites;
