@@ -16,6 +16,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod backup;
 pub mod calendar;
 pub mod dead_letter;
 pub mod decode;
@@ -30,5 +31,6 @@ pub mod persist;
 pub mod ports;
 pub mod redrive;
 pub mod rejection;
+pub mod schedule;
 pub mod summary;
 pub mod tally;

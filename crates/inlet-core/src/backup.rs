@@ -1,0 +1,379 @@
+//! Full backups, and restoring from them.
+//!
+//! A backup is two objects. `backups/2026-W47.ndjson.zst` holds every document and every dead
+//! letter; `backups/2026-W47.json` is its manifest ([`BackupManifest`]) and is put last: where a
+//! manifest and an object agree, the backup is whole.
+//!
+//! # The format, version 1
+//!
+//! The object is one zstd frame (RFC 8878) with a content checksum, of NDJSON: one JSON object a
+//! line, each ended by a line feed, in UTF-8. The member `kind` says what a line is:
+//!
+//! | kind | where | members |
+//! | --- | --- | --- |
+//! | `inlet-backup` | first | `format`: the version, 1; `made` |
+//! | `dead_letter` | then, oldest first | `id`, `stream`, `key`, `received`, `cause` (its code), `detail`, `attempts`, `died`, `redriven`, and the body |
+//! | `document` | then, oldest first | `id`, `stream`, `key`, `received`, `stored`, and the body |
+//! | `end` | last | `documents`, `dead_letters`: how many lines of each there were |
+//!
+//! Moments are RFC 3339 in UTC with microseconds. `key` and `redriven` are left out where there
+//! is none. The body is `body`, a JSON string of exactly the document's bytes; where these are
+//! not UTF-8, as those of a dead letter need not be, it is `body_hex`, their hexadecimal digits.
+//! Members may be added without a new version; a reader skips those it does not know.
+//!
+//! Dead letters come before documents, because a dead letter that is redriven while the backup
+//! is made becomes a document behind the place where documents are read: in this order it is in
+//! the backup at least once, and restoring the document takes the dead letter away again.
+//!
+//! # What a backup does not hold
+//!
+//! The tallies (restoring counts the documents anew), which ids were erased, the cursors of the
+//! logs, and what still waits in the queue. The moment a document was `stored` is noted, and
+//! becomes the moment of the restore: that is when the new store took it.
+
+mod line;
+mod read;
+mod write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calendar::{Calendar, Week};
+use crate::document::{Timestamp, hex};
+use crate::failure::{Failure, FailureKind};
+use crate::ports::{Batch, Bucket, BucketKey, FixedBytes, Outcome, Store};
+use crate::summary::text;
+use line::Item;
+use read::{Lines, digest, read_manifest};
+use write::BackupStream;
+
+/// The version of the format that is written, and the newest that is read.
+pub const BACKUP_FORMAT: u32 = 1;
+
+/// How many documents are restored in one transaction, and how many bytes of them.
+const BATCH_DOCUMENTS_MAX: usize = 1_000;
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// What a backup is said to be; its serialized form is the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupManifest {
+    /// The version of the format.
+    pub format: u32,
+    /// The key of the object.
+    pub object: String,
+    /// When the backup was begun.
+    #[serde(with = "text")]
+    pub made: Timestamp,
+    /// How many documents it holds.
+    pub documents: u64,
+    /// How many dead letters it holds.
+    pub dead_letters: u64,
+    /// The bytes of all bodies.
+    pub body_bytes: u64,
+    /// The size of the object, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of the object, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What a restore may find in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreInto {
+    /// Nothing: a store that has or had anything is refused.
+    Empty,
+    /// Anything: documents that are there stay as they are. To go on with a restore that was
+    /// interrupted, and to bring back what was lost.
+    Any,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RestoreReport {
+    /// Documents that were put.
+    pub stored: u64,
+    /// Documents that were there already, with the same bytes.
+    pub duplicates: u64,
+    /// Documents whose id was there already with other bytes, or that the store refuses: they
+    /// are dead letters now.
+    pub dead: u64,
+    /// Documents that had been erased since the backup, and stay so.
+    pub erased: u64,
+    /// Dead letters that were put.
+    pub dead_letters: u64,
+    /// Dead letters that were not, because their document is stored by now.
+    pub dead_letters_stored: u64,
+}
+
+/// What is wrong with a backup, or with where it is to go. Nothing has been put then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackupFault {
+    /// There is no manifest: no backup, or one that was not finished.
+    #[error("there is no manifest `{0}`")]
+    ManifestMissing(String),
+    /// The manifest can't be read as one.
+    #[error("the manifest is not one of a backup: {0}")]
+    ManifestInvalid(String),
+    /// The backup is of a newer format.
+    #[error("its format is {found}, newer than {known}")]
+    FormatNewer {
+        /// The backup's format.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// The object is not there.
+    #[error("there is no object `{0}`, though a manifest names it")]
+    ObjectMissing(String),
+    /// The object is shorter or longer than the manifest says.
+    #[error("the object has {found} bytes, the manifest says {expected}")]
+    SizeDiffers {
+        /// What the manifest says.
+        expected: u64,
+        /// What the object has.
+        found: u64,
+    },
+    /// The object's bytes are not those that were written.
+    #[error("the object's SHA-256 is {found}, the manifest says {expected}")]
+    ChecksumDiffers {
+        /// What the manifest says.
+        expected: String,
+        /// What the object has.
+        found: String,
+    },
+    /// The object is not compressed as a backup is, or ends before its frame does.
+    #[error("the object can't be decompressed: {0}")]
+    CompressionInvalid(String),
+    /// A line is not what it must be there.
+    #[error("line {line}: {reason}")]
+    LineInvalid {
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There are more or fewer documents or dead letters than there should be.
+    #[error(
+        "it holds {documents} documents and {dead_letters} dead letters, which is not what its \
+         manifest or its last line says"
+    )]
+    CountsDiffer {
+        /// Documents found.
+        documents: u64,
+        /// Dead letters found.
+        dead_letters: u64,
+    },
+    /// The store is not empty.
+    #[error("the store is not empty")]
+    StoreNotEmpty,
+}
+
+/// What the keys of a week's backup begin with: `backups/2026-W47`.
+pub fn backup_prefix(week: Week) -> String {
+    format!("backups/{week}")
+}
+
+/// Writes all documents and dead letters of `store` to `PREFIX.ndjson.zst`, and then the
+/// manifest to `PREFIX.json`; what was there is replaced.
+///
+/// The memory held does not grow with the store. What is stored while the backup is made may or
+/// may not be in it.
+pub async fn write_backup(
+    store: &dyn Store,
+    bucket: &dyn Bucket,
+    now: Timestamp,
+    prefix: &str,
+) -> Result<BackupManifest, Failure> {
+    let (object, manifest_key) = (object_key(prefix)?, manifest_key(prefix)?);
+    let mut stream = BackupStream::new(store, now, object.as_str())?;
+    let meta = bucket.put(&object, "application/zstd", &mut stream).await?;
+    let manifest = stream.manifest(&object);
+    if meta.sha256 != manifest.sha256 || meta.bytes != manifest.bytes {
+        return Err(Failure::new(FailureKind::Damaged, "write backup", object.as_str())
+            .because("the bucket did not keep the bytes it was given")
+            .hint("check the disk the bucket is on, and make the backup again"));
+    }
+    let mut json = serde_json::to_vec_pretty(&manifest).map_err(|error| {
+        Failure::new(FailureKind::Refused, "write backup", manifest_key.as_str()).because(error)
+    })?;
+    json.push(b'\n');
+    bucket.put(&manifest_key, "application/json", &mut FixedBytes::new(json)).await?;
+    Ok(manifest)
+}
+
+/// Puts everything from the backup under `prefix` into `store`: ids, streams, keys, moments of
+/// receipt and bodies as they were.
+///
+/// The whole backup is read and checked before anything is put; a backup that is cut, damaged,
+/// foreign or of a newer format is refused with a [`BackupFault`] as the failure's source. Run
+/// again with [`RestoreInto::Any`], a restore that was interrupted goes on and puts nothing
+/// twice.
+pub async fn restore(
+    bucket: &dyn Bucket,
+    prefix: &str,
+    store: &dyn Store,
+    calendar: &Calendar,
+    now: Timestamp,
+    into: RestoreInto,
+) -> Result<RestoreReport, Failure> {
+    if into == RestoreInto::Empty {
+        refuse_unless_empty(store, prefix).await?;
+    }
+    let (manifest, object) = verify_backup(bucket, prefix).await?;
+    let mut restore = Restore {
+        store,
+        batch: Batch {
+            documents: Vec::new(),
+            dead: Vec::new(),
+            cursor: None,
+            now,
+            calendar: calendar.clone(),
+            attempts_max: 1,
+        },
+        batch_bytes: 0,
+        into,
+        report: RestoreReport::default(),
+    };
+    let mut lines = Lines::open(bucket, &object, &manifest).await?;
+    while let Some(item) = lines.next_item().await? {
+        restore.put(item).await?;
+    }
+    restore.flush().await?;
+    Ok(restore.report)
+}
+
+/// Reads the whole backup under `prefix` and checks that it is what its manifest says: size,
+/// checksum, every line, and the counts. Gives the manifest and the key of the object.
+pub async fn verify_backup(
+    bucket: &dyn Bucket,
+    prefix: &str,
+) -> Result<(BackupManifest, BucketKey), Failure> {
+    let manifest = read_manifest(bucket, &manifest_key(prefix)?).await?;
+    // The object is looked for beside its manifest, so that a backup that was copied elsewhere
+    // is whole there too.
+    let object = object_key(prefix)?;
+    let (bytes, sha256) = digest(bucket, &object).await?;
+    if bytes != manifest.bytes {
+        let fault = BackupFault::SizeDiffers { expected: manifest.bytes, found: bytes };
+        return Err(refused(&object, fault));
+    }
+    let sha256 = hex(&sha256);
+    if sha256 != manifest.sha256 {
+        let expected = manifest.sha256.clone();
+        return Err(refused(&object, BackupFault::ChecksumDiffers { expected, found: sha256 }));
+    }
+    let mut lines = Lines::open(bucket, &object, &manifest).await?;
+    while lines.next_item().await?.is_some() {}
+    Ok((manifest, object))
+}
+
+/// A restore on its way.
+struct Restore<'a> {
+    store: &'a dyn Store,
+    batch: Batch,
+    batch_bytes: usize,
+    into: RestoreInto,
+    report: RestoreReport,
+}
+
+impl Restore<'_> {
+    async fn put(&mut self, item: Item) -> Result<(), Failure> {
+        match item {
+            Item::Document(document) => {
+                // What is dead is put before any document, so that the document wins.
+                if !self.batch.dead.is_empty() {
+                    self.flush().await?;
+                }
+                self.batch_bytes += document.body.len();
+                self.batch.documents.push(document);
+            }
+            Item::DeadLetter(letter) => {
+                if self.into == RestoreInto::Any
+                    && let Some(stored) = self.store.get(letter.id).await?
+                    && stored.document.body == letter.body
+                {
+                    self.report.dead_letters_stored += 1;
+                    return Ok(());
+                }
+                self.batch_bytes += letter.body.len();
+                self.batch.dead.push(letter);
+            }
+        }
+        let items = self.batch.documents.len() + self.batch.dead.len();
+        if items >= BATCH_DOCUMENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        if self.batch.documents.is_empty() && self.batch.dead.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch {
+            documents: std::mem::take(&mut self.batch.documents),
+            dead: std::mem::take(&mut self.batch.dead),
+            ..self.batch.clone()
+        };
+        self.batch_bytes = 0;
+        let redriven: Vec<_> = batch
+            .dead
+            .iter()
+            .filter_map(|letter| letter.redriven.map(|moment| (letter.id, moment)))
+            .collect();
+        let dead_letters = batch.dead.len() as u64;
+        let outcomes = self.store.put_batch(batch).await?;
+        for (id, moment) in redriven {
+            self.store.mark_redriven(&[id], moment).await?;
+        }
+        self.report.dead_letters += dead_letters;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Stored => self.report.stored += 1,
+                Outcome::Duplicate => self.report.duplicates += 1,
+                Outcome::Dead(_) => self.report.dead += 1,
+                Outcome::Erased => self.report.erased += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn refuse_unless_empty(store: &dyn Store, prefix: &str) -> Result<(), Failure> {
+    let dead = store.dead_letters(&Default::default(), 1, None).await?;
+    if store.streams().await?.is_empty() && dead.items.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Refused, "restore backup", prefix)
+        .because(BackupFault::StoreNotEmpty)
+        .hint(
+            "restore into an empty store, or allow one that is not: documents that are there \
+             stay as they are",
+        ))
+}
+
+/// The failure for a backup that is not restored, and why.
+fn refused(object: &BucketKey, fault: BackupFault) -> Failure {
+    let (kind, hint) = match fault {
+        BackupFault::FormatNewer { .. } => {
+            (FailureKind::Refused, "restore with the version of Inlet that made it, or a newer one")
+        }
+        BackupFault::ManifestMissing(_) => (
+            FailureKind::Refused,
+            "a backup without a manifest was not finished; restore from another one",
+        ),
+        _ => (FailureKind::Damaged, "nothing was put; restore from another backup"),
+    };
+    Failure::new(kind, "restore backup", object.as_str()).because(fault).hint(hint)
+}
+
+fn object_key(prefix: &str) -> Result<BucketKey, Failure> {
+    key(prefix, "ndjson.zst")
+}
+
+fn manifest_key(prefix: &str) -> Result<BucketKey, Failure> {
+    key(prefix, "json")
+}
+
+fn key(prefix: &str, form: &str) -> Result<BucketKey, Failure> {
+    BucketKey::new(format!("{prefix}.{form}"))
+        .map_err(|error| Failure::new(FailureKind::Refused, "name backup", prefix).because(error))
+}

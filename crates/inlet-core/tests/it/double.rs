@@ -1,0 +1,265 @@
+//! The least store and bucket that the summary and the backup can be tested on.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use inlet_core::calendar::Day;
+use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
+use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp, hex};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Object, ObjectMeta, Outcome,
+    Page, PageQuery, Store, StreamFigures, TallyRow,
+};
+use sha2::{Digest, Sha256};
+
+/// Documents in the order they were put, and tallies as a test sets them.
+#[derive(Default)]
+pub(crate) struct PlainStore {
+    pub(crate) documents: Mutex<Vec<StoredDocument>>,
+    pub(crate) dead: Mutex<Vec<DeadLetter>>,
+    pub(crate) tallies: Mutex<Vec<TallyRow>>,
+    /// How many calls read documents or dead letters.
+    pub(crate) reads: Mutex<u64>,
+    /// How many more batches are taken; `None` for any number.
+    pub(crate) batches_left: Mutex<Option<u32>>,
+    /// The largest page that was given, in bytes of bodies.
+    pub(crate) page_bytes_max: Mutex<usize>,
+}
+
+impl PlainStore {
+    /// All documents by id.
+    pub(crate) fn by_id(&self) -> BTreeMap<DocumentId, Document> {
+        let documents = self.documents.lock().unwrap();
+        documents.iter().map(|stored| (stored.document.id, stored.document.clone())).collect()
+    }
+}
+
+fn page_of<T: Clone>(all: &[T], after: Option<&str>, limit: usize) -> Page<T> {
+    let from = after.map_or(0, |after| after.parse::<usize>().unwrap());
+    let items: Vec<T> = all.iter().skip(from).take(limit).cloned().collect();
+    let to = from + items.len();
+    Page { items, next: (to > 0).then(|| to.to_string()), more: to < all.len() }
+}
+
+#[async_trait]
+impl Store for PlainStore {
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+        if let Some(left) = &mut *self.batches_left.lock().unwrap() {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                Failure::new(FailureKind::Unavailable, "put batch into", "the store")
+            })?;
+        }
+        let mut documents = self.documents.lock().unwrap();
+        let mut dead = self.dead.lock().unwrap();
+        for letter in batch.dead {
+            if !dead.iter().any(|known| known.id == letter.id && known.body == letter.body) {
+                dead.push(DeadLetter { redriven: None, ..letter });
+            }
+        }
+        let mut outcomes = Vec::new();
+        for document in batch.documents {
+            let known = documents.iter().find(|stored| stored.document.id == document.id);
+            outcomes.push(match known {
+                Some(known) if known.document.body == document.body => Outcome::Duplicate,
+                Some(_) => Outcome::Dead(Cause::KeyConflict),
+                None => {
+                    dead.retain(|dead| dead.id != document.id || dead.body != document.body);
+                    documents.push(StoredDocument { document, stored: batch.now });
+                    Outcome::Stored
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+        *self.reads.lock().unwrap() += 1;
+        let documents = self.documents.lock().unwrap();
+        Ok(documents.iter().find(|stored| stored.document.id == id).cloned())
+    }
+
+    async fn find(&self, _: DocumentId) -> Result<Option<Found>, Failure> {
+        unreachable!("neither step looks for an id")
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        *self.reads.lock().unwrap() += 1;
+        let page = page_of(&self.documents.lock().unwrap(), query.after.as_deref(), query.limit);
+        let bytes = page.items.iter().map(|stored| stored.document.body.len()).sum();
+        let mut most = self.page_bytes_max.lock().unwrap();
+        *most = most.max(bytes);
+        Ok(page)
+    }
+
+    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<bool, Failure> {
+        unreachable!("neither step erases")
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {
+        let mut streams: BTreeMap<StreamName, StreamFigures> = BTreeMap::new();
+        for StoredDocument { document, .. } in self.documents.lock().unwrap().iter() {
+            let stream = document.stream.clone();
+            let figures = streams.entry(stream.clone()).or_insert(StreamFigures {
+                stream,
+                documents: 0,
+                bytes: 0,
+                first: None,
+                last: None,
+            });
+            figures.documents += 1;
+            figures.bytes += document.body.len() as u64;
+            figures.first =
+                figures.first.map_or(Some(document.received), |at| Some(at.min(document.received)));
+            figures.last = figures.last.max(Some(document.received));
+        }
+        Ok(streams.into_values().collect())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure> {
+        *self.reads.lock().unwrap() += 1;
+        assert_eq!(*filter, DeadLetterFilter::default());
+        Ok(page_of(&self.dead.lock().unwrap(), after, limit))
+    }
+
+    async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure> {
+        for letter in self.dead.lock().unwrap().iter_mut() {
+            if ids.contains(&letter.id) {
+                letter.redriven = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+        let tallies = self.tallies.lock().unwrap();
+        Ok(tallies.iter().filter(|row| first <= row.day && row.day <= last).cloned().collect())
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Objects by key. It gives them in small pieces of several sizes.
+#[derive(Default)]
+pub(crate) struct PlainBucket {
+    pub(crate) objects: Mutex<BTreeMap<BucketKey, (String, Bytes)>>,
+    /// The largest piece it was given.
+    pub(crate) piece_bytes_max: Mutex<usize>,
+    /// The keys it was given, in order.
+    pub(crate) puts: Mutex<Vec<String>>,
+}
+
+struct Pieces(Bytes, usize);
+
+#[async_trait]
+impl ByteStream for Pieces {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.1 = self.1 * 7 % 4_099 + 1;
+        Some(Ok(self.0.split_to(self.1.min(self.0.len()))))
+    }
+}
+
+impl PlainBucket {
+    /// The bytes under `key`.
+    pub(crate) fn bytes(&self, key: &str) -> Bytes {
+        self.objects.lock().unwrap()[&BucketKey::new(key).unwrap()].1.clone()
+    }
+
+    /// Sets the bytes under `key`.
+    pub(crate) fn set(&self, key: &str, bytes: impl Into<Bytes>) {
+        let key = BucketKey::new(key).unwrap();
+        self.objects.lock().unwrap().insert(key, (String::new(), bytes.into()));
+    }
+
+    /// Takes `key` away.
+    pub(crate) fn remove(&self, key: &str) {
+        self.objects.lock().unwrap().remove(&BucketKey::new(key).unwrap());
+    }
+
+    fn meta(key: &BucketKey, (content_type, bytes): &(String, Bytes)) -> ObjectMeta {
+        ObjectMeta {
+            key: key.clone(),
+            bytes: bytes.len() as u64,
+            content_type: content_type.clone(),
+            sha256: hex(&Sha256::digest(bytes)),
+            modified: Timestamp::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for PlainBucket {
+    async fn put(
+        &self,
+        key: &BucketKey,
+        content_type: &str,
+        body: &mut dyn ByteStream,
+    ) -> Result<ObjectMeta, Failure> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece?;
+            assert!(!piece.is_empty(), "a piece is never empty");
+            let mut most = self.piece_bytes_max.lock().unwrap();
+            *most = most.max(piece.len());
+            bytes.extend_from_slice(&piece);
+        }
+        let object = (content_type.to_owned(), Bytes::from(bytes));
+        let meta = Self::meta(key, &object);
+        self.puts.lock().unwrap().push(key.to_string());
+        self.objects.lock().unwrap().insert(key.clone(), object);
+        Ok(meta)
+    }
+
+    async fn get(
+        &self,
+        key: &BucketKey,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object>, Failure> {
+        assert_eq!(range, None, "neither step asks for a range");
+        let objects = self.objects.lock().unwrap();
+        Ok(objects.get(key).map(|object| Object {
+            meta: Self::meta(key, object),
+            body: Box::new(Pieces(object.1.clone(), 17)),
+        }))
+    }
+
+    async fn head(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        Ok(self.objects.lock().unwrap().get(key).map(|object| Self::meta(key, object)))
+    }
+
+    async fn delete(&self, key: &BucketKey) -> Result<(), Failure> {
+        self.objects.lock().unwrap().remove(key);
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BucketKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Failure> {
+        let objects = self.objects.lock().unwrap();
+        let listed = objects
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(prefix) && after.is_none_or(|at| *key > at))
+            .take(limit);
+        Ok(listed.map(|(key, object)| Self::meta(key, object)).collect())
+    }
+}

@@ -1,0 +1,8 @@
+//! The integration tests of `inlet-core`, in one binary.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test as the test itself does")]
+
+mod backup;
+mod double;
+mod schedule;
+mod summary;
