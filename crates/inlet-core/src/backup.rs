@@ -33,6 +33,7 @@
 
 mod line;
 mod read;
+mod restore;
 mod write;
 
 use serde::{Deserialize, Serialize};
@@ -40,19 +41,17 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{Calendar, Week};
 use crate::document::{Timestamp, hex};
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{Batch, Bucket, BucketKey, FixedBytes, Outcome, Store};
-use crate::summary::text;
-use line::Item;
+use crate::ports::{Bucket, BucketKey, FixedBytes, Store};
+use crate::summary::{list_weeks, text};
 use read::{Lines, digest, read_manifest};
+use restore::{Restore, refuse_unless_empty};
 use write::BackupStream;
 
 /// The version of the format that is written, and the newest that is read.
 pub const BACKUP_FORMAT: u32 = 1;
 
-/// How many documents are restored in one transaction, and how many bytes of them.
-const BATCH_DOCUMENTS_MAX: usize = 1_000;
-const BATCH_BYTES_MAX: usize = 4 << 20;
-
+/// What the keys of all weekly backups begin with.
+const PREFIX: &str = "backups/";
 /// What a backup is said to be; its serialized form is the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupManifest {
@@ -99,8 +98,8 @@ pub struct RestoreReport {
     pub erased: u64,
     /// Dead letters that were put.
     pub dead_letters: u64,
-    /// Dead letters that were not, because their document is stored by now.
-    pub dead_letters_stored: u64,
+    /// Dead letters that were not, because they are there already or their document is stored.
+    pub dead_letters_known: u64,
 }
 
 /// What is wrong with a backup, or with where it is to go. Nothing has been put then.
@@ -168,7 +167,12 @@ pub enum BackupFault {
 
 /// What the keys of a week's backup begin with: `backups/2026-W47`.
 pub fn backup_prefix(week: Week) -> String {
-    format!("backups/{week}")
+    format!("{PREFIX}{week}")
+}
+
+/// The weeks that have a backup with a manifest, newest first.
+pub async fn list_backups(bucket: &dyn Bucket) -> Result<Vec<Week>, Failure> {
+    list_weeks(bucket, PREFIX).await
 }
 
 /// Writes all documents and dead letters of `store` to `PREFIX.ndjson.zst`, and then the
@@ -218,26 +222,12 @@ pub async fn restore(
         refuse_unless_empty(store, prefix).await?;
     }
     let (manifest, object) = verify_backup(bucket, prefix).await?;
-    let mut restore = Restore {
-        store,
-        batch: Batch {
-            documents: Vec::new(),
-            dead: Vec::new(),
-            cursor: None,
-            now,
-            calendar: calendar.clone(),
-            attempts_max: 1,
-        },
-        batch_bytes: 0,
-        into,
-        report: RestoreReport::default(),
-    };
+    let mut restore = Restore::new(store, calendar, now, into);
     let mut lines = Lines::open(bucket, &object, &manifest).await?;
     while let Some(item) = lines.next_item().await? {
         restore.put(item).await?;
     }
-    restore.flush().await?;
-    Ok(restore.report)
+    restore.finish().await
 }
 
 /// Reads the whole backup under `prefix` and checks that it is what its manifest says: size,
@@ -263,91 +253,6 @@ pub async fn verify_backup(
     let mut lines = Lines::open(bucket, &object, &manifest).await?;
     while lines.next_item().await?.is_some() {}
     Ok((manifest, object))
-}
-
-/// A restore on its way.
-struct Restore<'a> {
-    store: &'a dyn Store,
-    batch: Batch,
-    batch_bytes: usize,
-    into: RestoreInto,
-    report: RestoreReport,
-}
-
-impl Restore<'_> {
-    async fn put(&mut self, item: Item) -> Result<(), Failure> {
-        match item {
-            Item::Document(document) => {
-                // What is dead is put before any document, so that the document wins.
-                if !self.batch.dead.is_empty() {
-                    self.flush().await?;
-                }
-                self.batch_bytes += document.body.len();
-                self.batch.documents.push(document);
-            }
-            Item::DeadLetter(letter) => {
-                if self.into == RestoreInto::Any
-                    && let Some(stored) = self.store.get(letter.id).await?
-                    && stored.document.body == letter.body
-                {
-                    self.report.dead_letters_stored += 1;
-                    return Ok(());
-                }
-                self.batch_bytes += letter.body.len();
-                self.batch.dead.push(letter);
-            }
-        }
-        let items = self.batch.documents.len() + self.batch.dead.len();
-        if items >= BATCH_DOCUMENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Failure> {
-        if self.batch.documents.is_empty() && self.batch.dead.is_empty() {
-            return Ok(());
-        }
-        let batch = Batch {
-            documents: std::mem::take(&mut self.batch.documents),
-            dead: std::mem::take(&mut self.batch.dead),
-            ..self.batch.clone()
-        };
-        self.batch_bytes = 0;
-        let redriven: Vec<_> = batch
-            .dead
-            .iter()
-            .filter_map(|letter| letter.redriven.map(|moment| (letter.id, moment)))
-            .collect();
-        let dead_letters = batch.dead.len() as u64;
-        let outcomes = self.store.put_batch(batch).await?;
-        for (id, moment) in redriven {
-            self.store.mark_redriven(&[id], moment).await?;
-        }
-        self.report.dead_letters += dead_letters;
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Stored => self.report.stored += 1,
-                Outcome::Duplicate => self.report.duplicates += 1,
-                Outcome::Dead(_) => self.report.dead += 1,
-                Outcome::Erased => self.report.erased += 1,
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn refuse_unless_empty(store: &dyn Store, prefix: &str) -> Result<(), Failure> {
-    let dead = store.dead_letters(&Default::default(), 1, None).await?;
-    if store.streams().await?.is_empty() && dead.items.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(FailureKind::Refused, "restore backup", prefix)
-        .because(BackupFault::StoreNotEmpty)
-        .hint(
-            "restore into an empty store, or allow one that is not: documents that are there \
-             stay as they are",
-        ))
 }
 
 /// The failure for a backup that is not restored, and why.

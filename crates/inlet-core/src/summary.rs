@@ -44,6 +44,7 @@ use crate::document::Timestamp;
 use crate::failure::Failure;
 use crate::ports::{Bucket, Store};
 
+pub(crate) use bucket::list_weeks;
 pub use bucket::{
     html_key, json_key, list_summaries, read_summary, read_summary_page, summaries_due,
 };

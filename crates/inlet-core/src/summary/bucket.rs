@@ -49,11 +49,16 @@ pub(super) async fn put(bucket: &dyn Bucket, summary: &Summary) -> Result<(), Fa
 
 /// The weeks that have a summary, newest first.
 pub async fn list_summaries(bucket: &dyn Bucket) -> Result<Vec<Week>, Failure> {
+    list_weeks(bucket, PREFIX).await
+}
+
+/// The weeks for which there is an object `PREFIX2026-W47.json`, newest first.
+pub(crate) async fn list_weeks(bucket: &dyn Bucket, prefix: &str) -> Result<Vec<Week>, Failure> {
     let mut weeks = Vec::new();
     let mut after: Option<BucketKey> = None;
     loop {
-        let objects = bucket.list(PREFIX, after.as_ref(), KEYS_PAGE).await?;
-        weeks.extend(objects.iter().filter_map(|object| week_of(&object.key)));
+        let objects = bucket.list(prefix, after.as_ref(), KEYS_PAGE).await?;
+        weeks.extend(objects.iter().filter_map(|object| week_of(prefix, &object.key)));
         match objects.last() {
             Some(last) if objects.len() == KEYS_PAGE => after = Some(last.key.clone()),
             _ => break,
@@ -63,8 +68,8 @@ pub async fn list_summaries(bucket: &dyn Bucket) -> Result<Vec<Week>, Failure> {
     Ok(weeks)
 }
 
-fn week_of(key: &BucketKey) -> Option<Week> {
-    key.as_str().strip_prefix(PREFIX)?.strip_suffix(".json")?.parse().ok()
+fn week_of(prefix: &str, key: &BucketKey) -> Option<Week> {
+    key.as_str().strip_prefix(prefix)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// The summary of `week`; `None` where there is none.

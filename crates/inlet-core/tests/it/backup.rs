@@ -5,14 +5,16 @@ use std::error::Error;
 
 use bytes::Bytes;
 use inlet_core::backup::{
-    BACKUP_FORMAT, BackupFault, BackupManifest, RestoreInto, RestoreReport, backup_prefix, restore,
-    verify_backup, write_backup,
+    BACKUP_FORMAT, BackupFault, BackupManifest, RestoreInto, RestoreReport, backup_prefix,
+    list_backups, restore, verify_backup, write_backup,
 };
 use inlet_core::calendar::Calendar;
-use inlet_core::dead_letter::{Cause, DeadLetter};
+use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::ports::{PageQuery, Store};
+use inlet_testkit::memory::MemoryStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -380,6 +382,38 @@ async fn an_interrupted_restore_goes_on_wherever_it_stopped_and_puts_nothing_twi
     }
 }
 
+/// On a store that keeps the whole contract: attempts, tallies and all.
+#[tokio::test]
+async fn restored_twice_a_store_counts_and_holds_what_it_did_after_the_first_time() {
+    let (sample, bucket, _) = backed_up(2_500).await;
+    let store = MemoryStore::default();
+    let everything = async || {
+        let (first, last) = ("2026-11-01".parse().unwrap(), "2026-12-31".parse().unwrap());
+        (
+            store.page(&PageQuery { limit: 9_999, ..PageQuery::default() }).await.unwrap(),
+            store.dead_letters(&DeadLetterFilter::default(), 9_999, None).await.unwrap(),
+            store.streams().await.unwrap(),
+            store.tallies(first, last).await.unwrap(),
+        )
+    };
+    let restored =
+        async |into| restore(&bucket, PREFIX, &store, &Calendar::utc(), LATER, into).await.unwrap();
+    let report = restored(RestoreInto::Empty).await;
+    assert_eq!(report, RestoreReport { stored: 2_500, dead_letters: 4, ..Default::default() });
+    let once = everything().await;
+    assert_eq!(once.0.items.len(), 2_500);
+    assert_eq!(once.1.items, *sample.dead.lock().unwrap());
+    assert!(!once.3.is_empty(), "restoring counts the documents anew");
+    let report = restored(RestoreInto::Any).await;
+    let expected = RestoreReport { duplicates: 2_500, dead_letters_known: 4, ..Default::default() };
+    assert_eq!(report, expected);
+    assert_eq!(everything().await, once);
+    // A backup of the restored store holds what the first one held.
+    let again = PlainBucket::default();
+    let manifest = write_backup(&store, &again, NOW, PREFIX).await.unwrap();
+    assert_eq!((manifest.documents, manifest.dead_letters), (2_500, 4));
+}
+
 #[tokio::test]
 async fn a_dead_letter_that_was_stored_meanwhile_is_a_document_only() {
     let (store, bucket) = (sample(3, 1), PlainBucket::default());
@@ -448,6 +482,16 @@ async fn the_stream_steps_back_while_it_compresses_what_hardly_gives_a_byte() {
     };
     assert!(manifest.bytes < 64 << 10);
     assert!(others >= 14, "others had the thread {others} times in 16 steps");
+}
+
+#[tokio::test]
+async fn only_backups_with_a_manifest_are_listed() {
+    let (_, bucket, _) = backed_up(1).await;
+    bucket.set("backups/2026-W48.ndjson.zst", "not finished");
+    bucket.set("summaries/2026-W49.json", "{}");
+    bucket.set("backups/2026-W02.json", "{}");
+    let weeks = list_backups(&bucket).await.unwrap();
+    assert_eq!(weeks, ["2026-W47".parse().unwrap(), "2026-W02".parse().unwrap()]);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ use inlet_core::calendar::{Calendar, Day, Week};
 use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::FailureKind;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Bucket, TallyKind, TallyRow};
+use inlet_core::ports::{Batch, Bucket, Store, TallyKind, TallyRow};
 use inlet_core::schedule::{CRON_DEFAULT, Schedule};
 use inlet_core::summary::{
     FIELDS_MAX, Summary, html_key, list_summaries, page, read_summary, read_summary_page,
     summaries_due, summarize_week,
 };
+use inlet_testkit::memory::MemoryStore;
 
 use crate::double::{PlainBucket, PlainStore};
 
@@ -92,6 +93,41 @@ async fn a_summary_adds_up_its_weeks_tallies_and_no_others() {
         .collect();
     assert_eq!(orders.fields[0].path, "id");
     assert_eq!(id, [("string", 90, 90.0), ("number", 10, 10.0)]);
+}
+
+#[tokio::test]
+async fn what_a_store_counted_is_what_the_summary_says() {
+    let store = MemoryStore::default();
+    let mut documents: Vec<Document> = (0..50u8)
+        .map(|n| Document {
+            id: DocumentId::from_bytes([n; 16]),
+            stream: StreamName::new("orders").unwrap(),
+            key: None,
+            received: at("2026-11-18T12:00:00Z"),
+            body: format!("{{\"n\":{},\"even\":{}}}", n + 10, n.is_multiple_of(2)).into(),
+        })
+        .collect();
+    documents.push(documents[0].clone());
+    let batch = Batch {
+        documents,
+        dead: Vec::new(),
+        cursor: None,
+        now: at(MONDAY),
+        calendar: Calendar::utc(),
+        attempts_max: 3,
+    };
+    store.put_batch(batch).await.unwrap();
+    let bucket = PlainBucket::default();
+    let made = summarize_week(&store, &bucket, at(MONDAY), &Calendar::utc(), week()).await;
+    let summary = made.unwrap();
+    assert_eq!(summary.total.documents, 50, "a duplicate counts once");
+    assert_eq!(summary.total.days[2].documents, 50);
+    let fields: Vec<_> = summary.streams[0]
+        .fields
+        .iter()
+        .flat_map(|field| field.types.iter().map(|of| (&*field.path, &*of.kind, of.documents)))
+        .collect();
+    assert_eq!(fields, [("even", "boolean", 50), ("n", "number", 50)]);
 }
 
 #[tokio::test]
