@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The engines behind the ports of Inlet: the folders are the product table.
+//!
+//! | port | adapter |
+//! | --- | --- |
+//! | [`store`] | [`store::SqliteStore`]: one SQLite file |
+//!
+//! May import `inlet-core` and `inlet-log`. No type of an engine leaves this crate: what a caller
+//! sees is the port, the adapter's constructor and its options.
+//!
+//! Invariants: each adapter passes the contract suite of its port in `inlet-testkit`; each
+//! [`Failure`](inlet_core::failure::Failure) names what was attempted on what; files and SQLite
+//! are never touched on a thread of the async runtime.
+//!
+//! Start reading at [`store::SqliteStore`].
+
+mod files;
+pub mod store;

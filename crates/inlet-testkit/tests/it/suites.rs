@@ -58,12 +58,12 @@ fn every_function_of_a_suite_is_in_its_macro() {
 #[test]
 fn every_numbered_promise_of_a_port_has_a_function() {
     for (port, suite, docs) in SUITES {
-        let promises: Vec<u32> = docs
+        let promises: Vec<usize> = docs
             .lines()
             .filter_map(|line| line.strip_prefix("/// "))
             .filter_map(|line| line.split_once(". ")?.0.parse().ok())
             .collect();
-        assert_eq!(promises, (1..=promises.len() as u32).collect::<Vec<_>>(), "{port}");
+        assert_eq!(promises, (1..=promises.len()).collect::<Vec<_>>(), "{port}");
         assert!(promises.len() >= 4, "the promises of the {port} port were not found");
         for number in promises {
             let function = format!("pub async fn {port}_{number}_");

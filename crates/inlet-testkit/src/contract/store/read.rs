@@ -1,5 +1,6 @@
 //! Promise 7: what is read is what was stored, in a stable order.
 
+use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::ports::{Found, PageQuery};
 
 use super::StoreFixture;

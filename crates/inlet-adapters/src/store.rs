@@ -1,0 +1,5 @@
+//! Where documents live.
+
+mod sqlite;
+
+pub use sqlite::{SqliteOptions, SqliteStore};

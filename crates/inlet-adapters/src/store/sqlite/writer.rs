@@ -1,0 +1,174 @@
+//! The thread that writes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use inlet_core::document::Timestamp;
+use inlet_core::failure::Failure;
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{Batch, Outcome};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::failure::{failure, is_full};
+use super::put;
+use super::reserve::Reserve;
+use super::streams::StreamIds;
+
+/// Where the answer to a command goes. A caller that no longer waits is no fault.
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// What the thread is asked to do.
+pub(super) enum Command {
+    PutBatch { batch: Box<Batch>, reply: Reply<Vec<Outcome>> },
+    Erase { id: DocumentId, now: Timestamp, reply: Reply<bool> },
+    MarkRedriven { ids: Vec<DocumentId>, now: Timestamp, reply: Reply<()> },
+    Close { reply: Reply<()> },
+}
+
+/// What the thread owns.
+pub(super) struct Writer {
+    connection: Connection,
+    path: Arc<Path>,
+    streams: StreamIds,
+    reserve: Reserve,
+    /// Whether the write-ahead log may still hold what was erased.
+    wal_holds_erased: bool,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, path: Arc<Path>, reserve: Reserve) -> Self {
+        let streams = StreamIds::default();
+        Self { connection, path, streams, reserve, wal_holds_erased: false }
+    }
+
+    /// Does what it is asked to until the store is closed or dropped.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let command = match commands.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    self.tidy();
+                    let Some(command) = commands.blocking_recv() else { return };
+                    command
+                }
+            };
+            match command {
+                Command::PutBatch { batch, reply } => {
+                    let result = self.write("put a batch into", |tx, streams| {
+                        put::put_batch(tx, streams, &batch)
+                    });
+                    drop(reply.send(result));
+                }
+                Command::Erase { id, now, reply } => {
+                    let result = self.write("erase from", |tx, _| erase(tx, id, now));
+                    self.wal_holds_erased |= matches!(result, Ok(true));
+                    drop(reply.send(result));
+                }
+                Command::MarkRedriven { ids, now, reply } => {
+                    let result = self.write("note a redrive in", |tx, _| {
+                        ids.iter().try_for_each(|id| mark_redriven(tx, *id, now))
+                    });
+                    drop(reply.send(result));
+                }
+                Command::Close { reply } => {
+                    commands.close();
+                    drop(reply.send(self.close()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs `work` in a transaction of its own. Where the disk is full, the reserve is given up
+    /// and it is tried once more.
+    fn write<T>(
+        &mut self,
+        attempted: &'static str,
+        work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
+    ) -> Result<T, Failure> {
+        let mut result = self.transact(&work);
+        if result.as_ref().is_err_and(is_full) && self.reserve.give_up() {
+            tracing::warn!(path = %self.path.display(), "the disk is full: the reserve is used");
+            result = self.transact(&work);
+        }
+        result.map_err(|error| failure(error, attempted, &self.path))
+    }
+
+    fn transact<T>(
+        &mut self,
+        work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let behavior = TransactionBehavior::Immediate;
+        let attempt = |connection: &mut Connection, streams: &mut StreamIds| {
+            let tx = connection.transaction_with_behavior(behavior)?;
+            let value = work(&tx, streams)?;
+            tx.commit()?;
+            Ok(value)
+        };
+        let result = attempt(&mut self.connection, &mut self.streams);
+        if result.is_err() {
+            // What was looked up in a transaction that is undone may not be there.
+            self.streams.forget();
+        }
+        result
+    }
+
+    /// Does what can wait until nothing else is to be done.
+    fn tidy(&mut self) {
+        self.reserve.take_back();
+        if self.wal_holds_erased {
+            match self.empty_wal() {
+                Ok(emptied) => self.wal_holds_erased = !emptied,
+                Err(error) => {
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "the write-ahead log was not emptied yet");
+                }
+            }
+        }
+    }
+
+    /// Moves the write-ahead log into the file and cuts it. Whether it is empty now: a reader
+    /// that is not done yet keeps it.
+    fn empty_wal(&self) -> rusqlite::Result<bool> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)? == 0))
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        let path = Arc::clone(&self.path);
+        let told = |error| failure(error, "close the store", &path);
+        self.empty_wal().map_err(told)?;
+        self.connection.close().map_err(|(_, error)| told(error))
+    }
+}
+
+/// Erases the document and the dead letters with that id, and notes it.
+fn erase(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Result<bool> {
+    let id = id.as_bytes();
+    let erased: Option<(i64, i64)> = tx
+        .prepare_cached("DELETE FROM documents WHERE id = ?1 RETURNING stream_id, length(body)")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((stream_id, bytes)) = erased {
+        tx.prepare_cached(
+            "UPDATE streams SET documents = documents - 1, bytes = bytes - ?2 WHERE stream_id = ?1",
+        )?
+        .execute([stream_id, bytes])?;
+    }
+    let letters = tx.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([id])?;
+    tx.prepare_cached(
+        "INSERT INTO erased (id, erased_us) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET erased_us = max(erased_us, excluded.erased_us)",
+    )?
+    .execute(params![id, now.as_micros()])?;
+    Ok(erased.is_some() || letters > 0)
+}
+
+fn mark_redriven(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE dead_letters SET redriven_us = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), now.as_micros()])
+        .map(drop)
+}

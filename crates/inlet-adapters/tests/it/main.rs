@@ -1,0 +1,6 @@
+//! The adapters keep the promises of their ports, on real files and real SQLite, and do with the
+//! accidents of their engines what they say.
+
+#![allow(clippy::unwrap_used, reason = "a test's panic is its finding")]
+
+mod sqlite;
