@@ -211,9 +211,12 @@ impl Intake {
         body: Bytes,
     ) -> Result<Vec<Result<Receipt, Rejection>>, AcceptError> {
         let body = decode::decode(admission.encoding, body, admission.body_bytes_max)?;
+        let documents_max = self.limits.batch_documents_max;
         let parts = match admission.form {
-            BatchForm::Lines => json::lines(&body),
-            BatchForm::Array => json::split_array(&body).map_err(Rejection::JsonInvalid)?,
+            BatchForm::Lines => json::lines(&body, documents_max),
+            BatchForm::Array => {
+                json::split_array(&body, documents_max).map_err(Rejection::JsonInvalid)?
+            }
         };
         if parts.is_empty() {
             return Err(Rejection::BatchEmpty.into());

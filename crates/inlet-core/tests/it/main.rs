@@ -4,5 +4,6 @@
 
 mod backup;
 mod double;
+mod json;
 mod schedule;
 mod summary;
