@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test as the test itself does")]
 
 mod backup;
+mod decode;
 mod double;
 mod json;
 mod schedule;
