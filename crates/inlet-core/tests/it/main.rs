@@ -5,6 +5,7 @@
 mod backup;
 mod decode;
 mod double;
+mod fields;
 mod json;
 mod schedule;
 mod summary;
