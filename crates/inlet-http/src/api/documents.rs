@@ -1,0 +1,193 @@
+//! `/api/documents`: one document, a page of them, and erasing one for good.
+//!
+//! A document never changes, so what was read once is remembered by its id until it is erased.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
+use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex};
+use inlet_core::envelope;
+use inlet_core::failure::Failure;
+use inlet_core::id::DocumentId;
+use inlet_core::ports::PageQuery;
+use inlet_core::rejection::Rejection;
+use serde_json::{Value, json};
+
+use super::page::{Budget, cursor_error};
+use crate::answer::{self, Handled, JSON};
+use crate::app::App;
+use crate::call::Call;
+use crate::escape;
+use crate::query::Query;
+
+const X_STREAM: HeaderName = HeaderName::from_static("x-stream");
+const X_RECEIVED: HeaderName = HeaderName::from_static("x-received");
+const X_STORED: HeaderName = HeaderName::from_static("x-stored");
+const X_BODY_MD5: HeaderName = HeaderName::from_static("x-body-md5");
+
+/// May be kept by the client, and must be asked about each time: it may have been erased.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// How many documents a page has where the client does not say.
+const LIMIT_DEFAULT: usize = 100;
+
+/// Gives a document as it was sent, or with `?view=full` as JSON with what is known about it.
+pub(crate) async fn get(call: &Call<'_>) -> Handled {
+    let id: DocumentId = call.parameter.parse()?;
+    let query = call.query()?;
+    let full = match query.get("view") {
+        None => false,
+        Some("full") => true,
+        Some(_) => {
+            return Err(Rejection::ParameterInvalid { name: "view", expected: "full" }.into());
+        }
+    };
+    let stored = read(call.app, id).await?.ok_or(Rejection::NotFound)?;
+    let md5 = hex(&stored.document.md5());
+    let tag = if full { format!("\"{md5}-full\"") } else { format!("\"{md5}\"") };
+    let mut answer = if matches_tag(&call.head.headers, &tag) {
+        answer::empty(StatusCode::NOT_MODIFIED)
+    } else if full {
+        let mut body = Vec::with_capacity(stored.document.body.len() + 512);
+        write_document(&mut body, &stored);
+        answer::answer(StatusCode::OK, JSON, body)
+    } else {
+        answer::answer(StatusCode::OK, JSON, stored.document.body.clone())
+    };
+    let headers = answer.headers_mut();
+    headers.insert(ETAG, visible(&tag));
+    headers.insert(CACHE_CONTROL, REVALIDATE);
+    headers.insert(X_STREAM, visible(stored.document.stream.as_str()));
+    headers.insert(X_RECEIVED, visible(&stored.document.received.to_string()));
+    headers.insert(X_STORED, visible(&stored.stored.to_string()));
+    headers.insert(X_BODY_MD5, visible(&md5));
+    Ok(answer)
+}
+
+/// Erases a document for good, with its dead letters, also one that still waits in the queue.
+pub(crate) async fn erase(call: &Call<'_>) -> Handled {
+    let id: DocumentId = call.parameter.parse()?;
+    let App { intake, store, cache, clock, .. } = call.app;
+    let known = store.erase(id, clock.now()).await?;
+    cache.remove(&id.to_string()).await;
+    intake.forget_key(&id);
+    if !known && !intake.mint().made(&id) {
+        return Err(Rejection::NotFound.into());
+    }
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// Gives a page of documents, newest last.
+pub(crate) async fn list(call: &Call<'_>) -> Handled {
+    let query = call.query()?;
+    let limit_max = call.app.intake.limits().page_documents_max;
+    let mut budget = Budget::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
+    let mut asked = PageQuery {
+        stream: query.get("stream").map(StreamName::new).transpose()?,
+        from: moment(&query, "from")?,
+        to: moment(&query, "to")?,
+        limit: 0,
+        after: query.get("cursor").map(str::to_owned),
+    };
+    let given = asked.after.is_some();
+    let mut body = b"{\"documents\":[".to_vec();
+    let (mut empty, mut more) = (true, false);
+    while let Some(step) = budget.next_step() {
+        asked.limit = step;
+        let page = call.app.store.page(&asked).await.map_err(|error| cursor_error(error, given))?;
+        let bytes = page.items.iter().map(|stored| stored.document.body.len()).sum();
+        budget.took(page.items.len(), bytes);
+        for stored in &page.items {
+            if !std::mem::take(&mut empty) {
+                body.push(b',');
+            }
+            write_document(&mut body, stored);
+        }
+        more = page.more;
+        asked.after = page.next.or(asked.after);
+        if !more {
+            break;
+        }
+    }
+    body.extend_from_slice(b"],\"next\":");
+    body.extend_from_slice(Value::from(asked.after).to_string().as_bytes());
+    body.extend_from_slice(if more { b",\"more\":true}" } else { b",\"more\":false}" });
+    let mut answer = answer::answer(StatusCode::OK, JSON, body);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// The document with that id, from the cache or the store.
+async fn read(app: &App, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+    if let Some(stored) = remembered_of(app, id).await {
+        return Ok(Some(stored));
+    }
+    let stored = app.store.get(id).await?;
+    if let Some(stored) = &stored {
+        app.cache.put(&id.to_string(), to_remember(stored)).await;
+    }
+    Ok(stored)
+}
+
+/// The document with that id, if the cache has it.
+pub(super) async fn remembered_of(app: &App, id: DocumentId) -> Option<StoredDocument> {
+    remembered(&app.cache.get(&id.to_string()).await?)
+}
+
+/// A document as the cache has it: the moment it was stored (8 bytes, little endian), then its
+/// envelope.
+fn to_remember(stored: &StoredDocument) -> Bytes {
+    let envelope = envelope::encode(&stored.document);
+    let mut bytes = BytesMut::with_capacity(8 + envelope.len());
+    bytes.put_i64_le(stored.stored.as_micros());
+    bytes.put_slice(&envelope);
+    bytes.freeze()
+}
+
+/// What the cache has, unless a newer version of us put it there.
+fn remembered(bytes: &Bytes) -> Option<StoredDocument> {
+    let stored = i64::from_le_bytes(*bytes.first_chunk()?);
+    let document = envelope::decode(&bytes.slice(8..)).ok()?;
+    Some(StoredDocument { document, stored: Timestamp::from_micros(stored) })
+}
+
+/// Writes a document with all that is known about it. The body is a string, so that its bytes
+/// come back whatever reads them.
+fn write_document(out: &mut Vec<u8>, stored: &StoredDocument) {
+    let Document { id, stream, key, received, body } = &stored.document;
+    let members = json!({
+        "id": id.to_string(),
+        "stream": stream.as_str(),
+        "key": key.as_ref().map(IdempotencyKey::as_str),
+        "received": received.to_string(),
+        "stored": stored.stored.to_string(),
+        "bytes": body.len(),
+        "md5": hex(&stored.document.md5()),
+    });
+    let mut text = members.to_string();
+    text.truncate(text.len() - 1);
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b",\"body\":\"");
+    escape::json(out, body);
+    out.extend_from_slice(b"\"}");
+}
+
+fn moment(query: &Query<'_>, name: &'static str) -> Result<Option<Timestamp>, Rejection> {
+    let expected = "a moment as in 2026-11-21T02:03:18Z";
+    let invalid = Rejection::ParameterInvalid { name, expected };
+    query.get(name).map(|text| text.parse().map_err(|_| invalid)).transpose()
+}
+
+/// Whether the client has what goes by `tag` already (RFC 9110, 13.1.2).
+fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value
+            .split(',')
+            .map(str::trim)
+            .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+    })
+}
+
+fn visible(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("names, moments and digits are visible ASCII")
+}

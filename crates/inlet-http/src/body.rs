@@ -1,0 +1,159 @@
+//! Reading a request's body: to a limit in bytes, and at no less than a least rate.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use inlet_core::rejection::Rejection;
+use tokio::time::{Instant, Sleep};
+
+use crate::server::ConnectionState;
+
+/// How many frames without a byte a body may have. HTTP/2 lets a client send them for ever.
+const EMPTY_FRAMES_MAX: u32 = 100;
+
+/// How much may be set aside at once on the word of a `Content-Length`, in bytes.
+const TRUSTED_BYTES_MAX: usize = 64 << 10;
+
+/// Reads the whole body.
+///
+/// A body that comes in one piece is not copied, and one that is there already needs no timer.
+///
+/// # Errors
+/// [`Rejection::BodyTooLarge`] as soon as more than `bytes_max` have come,
+/// [`Rejection::BodyTimeout`] where it comes too slowly, [`Rejection::BodyIncomplete`] where the
+/// client goes away, and [`Rejection::RequestMalformed`] where its framing is wrong.
+pub(crate) async fn read(
+    mut body: Incoming,
+    bytes_max: usize,
+    connection: &ConnectionState,
+) -> Result<Bytes, Rejection> {
+    let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut gathered = Gathered::default();
+    let mut timer = None;
+    let mut empty_frames = 0;
+    while !body.is_end_stream() {
+        let frame = match next_frame(&mut body, &mut timer, gathered.len(), connection).await? {
+            None => break,
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => {
+                return Err(connection.body_fault().unwrap_or(Rejection::BodyIncomplete));
+            }
+        };
+        // What is no data is trailers, which say nothing to us.
+        let Ok(data) = frame.into_data() else { continue };
+        if data.is_empty() {
+            empty_frames += 1;
+            if empty_frames > EMPTY_FRAMES_MAX {
+                return Err(Rejection::RequestMalformed("the body has too many empty frames"));
+            }
+        }
+        if data.len() > bytes_max - gathered.len() {
+            return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max });
+        }
+        gathered.push(data, announced);
+    }
+    Ok(gathered.into_bytes())
+}
+
+/// The next frame, or an error once the body is late.
+async fn next_frame(
+    body: &mut Incoming,
+    timer: &mut Option<BodyTimer>,
+    bytes_so_far: usize,
+    connection: &ConnectionState,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Rejection> {
+    let mut frame = body.frame();
+    // Nearly always the body is there with the head: then no timer is made.
+    let ready = std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match Pin::new(&mut frame).poll(cx) {
+            std::task::Poll::Ready(frame) => Some(frame),
+            std::task::Poll::Pending => None,
+        })
+    });
+    if let Some(frame) = ready.await {
+        return Ok(frame);
+    }
+    let timer = timer.get_or_insert_with(|| BodyTimer::new(connection));
+    timer.allow(bytes_so_far);
+    tokio::select! {
+        biased;
+        frame = frame => Ok(frame),
+        () = timer.sleep.as_mut() => Err(Rejection::BodyTimeout),
+    }
+}
+
+/// When a body is late: a time of grace, and a second more for so many bytes that have come.
+struct BodyTimer {
+    begun: Instant,
+    grace: Duration,
+    bytes_per_s_min: u32,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl BodyTimer {
+    fn new(connection: &ConnectionState) -> Self {
+        let deadlines = connection.deadlines();
+        let begun = Instant::now();
+        Self {
+            begun,
+            grace: deadlines.body_grace,
+            bytes_per_s_min: deadlines.body_bytes_per_s_min.max(1),
+            sleep: Box::pin(tokio::time::sleep_until(begun + deadlines.body_grace)),
+        }
+    }
+
+    fn allow(&mut self, bytes: usize) {
+        let earned_s = bytes as u64 / u64::from(self.bytes_per_s_min);
+        let deadline = self.begun + self.grace + Duration::from_secs(earned_s);
+        if deadline != self.sleep.deadline() {
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The pieces of a body that have come.
+#[derive(Default)]
+enum Gathered {
+    #[default]
+    Nothing,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::One(bytes) => bytes.len(),
+            Self::Many(bytes) => bytes.len(),
+        }
+    }
+
+    fn push(&mut self, data: Bytes, announced: Option<usize>) {
+        *self = match std::mem::take(self) {
+            Self::Nothing => Self::One(data),
+            Self::One(first) => {
+                let room = announced.unwrap_or(0).min(TRUSTED_BYTES_MAX);
+                let mut all = BytesMut::with_capacity(room.max(first.len() + data.len()));
+                all.extend_from_slice(&first);
+                all.extend_from_slice(&data);
+                Self::Many(all)
+            }
+            Self::Many(mut all) => {
+                all.extend_from_slice(&data);
+                Self::Many(all)
+            }
+        };
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes.freeze(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Counters, and their text for Prometheus.
+//!
+//! Counting must cost a request next to nothing: each thread adds to a shard of its own, and only
+//! a scrape adds the shards up.
+
+mod text;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use inlet_core::persist::PersistReport;
+
+pub(crate) use self::text::Scraped;
+
+/// How many threads can count without meeting on a cache line.
+const SHARDS: usize = 8;
+
+/// The upper bounds of the latency buckets, in microseconds.
+const LATENCY_BOUNDS_US: [u64; 12] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000,
+];
+
+/// The codes that a request can be refused with, for the label `code`. What is not here is
+/// counted under the last.
+const CODES: [&str; 29] = [
+    "TokenMissing",
+    "TokenUnknown",
+    "ScopeMissing",
+    "MediaTypeUnsupported",
+    "EncodingUnsupported",
+    "EncodingInvalid",
+    "BodyTooLarge",
+    "BodyEmpty",
+    "BodyIncomplete",
+    "BodyTimeout",
+    "JsonInvalid",
+    "StreamNameInvalid",
+    "StreamLimit",
+    "KeyInvalid",
+    "KeyConflict",
+    "BatchEmpty",
+    "BatchTooLong",
+    "IdInvalid",
+    "ParameterInvalid",
+    "NotFound",
+    "MethodNotAllowed",
+    "RequestMalformed",
+    "RequestTimeout",
+    "RateLimited",
+    "Full",
+    "Unavailable",
+    "InternalFailure",
+    "Panic",
+    "Other",
+];
+
+/// Answers by class: 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// Requests by route; the last row is for those that met no route.
+const ROWS: usize = 32;
+
+#[repr(align(128))]
+#[derive(Debug)]
+struct Shard {
+    answers: [[AtomicU64; CLASSES]; ROWS],
+    refused: [AtomicU64; CODES.len()],
+    latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
+    latency_sum_us: AtomicU64,
+    accepted_documents: AtomicU64,
+    accepted_bytes: AtomicU64,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            answers: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            refused: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency_sum_us: AtomicU64::new(0),
+            accepted_documents: AtomicU64::new(0),
+            accepted_bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The counters of a process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    shards: [Shard; SHARDS],
+    connections_open: AtomicI64,
+    connections_accepted: AtomicU64,
+    connections_refused: AtomicU64,
+    connections_timed_out: AtomicU64,
+    handshakes_failed: AtomicU64,
+    accept_errors: AtomicU64,
+    stored: AtomicU64,
+    duplicates: AtomicU64,
+    dead: AtomicU64,
+    erased: AtomicU64,
+    persist_failures: AtomicU64,
+    persist_lag_us: AtomicU64,
+    outage_logged_s: AtomicU64,
+}
+
+impl Metrics {
+    /// Adds what one persist step did; the persist role calls this.
+    pub fn persisted(&self, report: &PersistReport) {
+        self.stored.fetch_add(report.stored, Relaxed);
+        self.duplicates.fetch_add(report.duplicates, Relaxed);
+        self.dead.fetch_add(report.dead, Relaxed);
+        self.erased.fetch_add(report.erased, Relaxed);
+    }
+
+    /// Counts a persist step that failed and will be tried again.
+    pub fn persist_failed(&self) {
+        self.persist_failures.fetch_add(1, Relaxed);
+    }
+
+    /// Notes how far the store is behind the door.
+    pub fn persist_lag(&self, lag: Duration) {
+        self.persist_lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Documents accepted since the start.
+    pub fn accepted_documents(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.accepted_documents.load(Relaxed)).sum()
+    }
+
+    /// Connections that are open now.
+    pub fn connections_open(&self) -> i64 {
+        self.connections_open.load(Relaxed)
+    }
+
+    pub(crate) fn accepted(&self, documents: u64, bytes: usize) {
+        let shard = self.shard();
+        shard.accepted_documents.fetch_add(documents, Relaxed);
+        shard.accepted_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts an answer. `row` is the route's place in the table, or [`Metrics::NO_ROUTE`].
+    pub(crate) fn answered(&self, row: usize, status: u16, took: Duration) {
+        let shard = self.shard();
+        let class = usize::from(status / 100).clamp(1, CLASSES) - 1;
+        shard.answers[row.min(ROWS - 1)][class].fetch_add(1, Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < micros);
+        shard.latency[bucket].fetch_add(1, Relaxed);
+        shard.latency_sum_us.fetch_add(micros, Relaxed);
+    }
+
+    pub(crate) const NO_ROUTE: usize = ROWS - 1;
+
+    pub(crate) fn refused(&self, code: &str) {
+        let row = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
+        self.shard().refused[row].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections_open.fetch_add(1, Relaxed);
+        self.connections_accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections_open.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_timed_out(&self) {
+        self.connections_timed_out.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn accept_failed(&self) {
+        self.accept_errors.fetch_add(1, Relaxed);
+    }
+
+    /// Whether an outage may be logged now: true at most once a second.
+    pub(crate) fn may_log_outage(&self, uptime: Duration) -> bool {
+        let second = uptime.as_secs() + 1;
+        self.outage_logged_s.swap(second, Relaxed) != second
+    }
+
+    fn shard(&self) -> &Shard {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed) % SHARDS);
+        }
+        &self.shards[MINE.get()]
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::ROUTES;
+
+    #[test]
+    fn there_is_a_row_for_every_route() {
+        assert!(ROUTES.len() < ROWS);
+    }
+
+    #[test]
+    fn an_answer_falls_into_its_bucket() {
+        let metrics = Metrics::default();
+        metrics.answered(0, 202, Duration::from_micros(250));
+        metrics.answered(0, 202, Duration::from_micros(251));
+        metrics.answered(Metrics::NO_ROUTE, 404, Duration::from_secs(60));
+        assert_eq!(metrics.sum(|shard| &shard.latency[0]), 1);
+        assert_eq!(metrics.sum(|shard| &shard.latency[1]), 1);
+        assert_eq!(metrics.sum(|shard| &shard.latency[LATENCY_BOUNDS_US.len()]), 1);
+        assert_eq!(metrics.sum(|shard| &shard.answers[0][1]), 2);
+    }
+}

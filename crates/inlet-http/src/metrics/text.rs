@@ -1,0 +1,183 @@
+//! The counters as Prometheus text, version 0.0.4.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use inlet_core::ports::Depth;
+
+use super::{CLASSES, CODES, LATENCY_BOUNDS_US, Metrics};
+use crate::app::Instance;
+use crate::routes::ROUTES;
+
+/// What is looked up at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scraped {
+    /// How much waits in the queue, if the queue told.
+    pub(crate) depth: Option<Depth>,
+    /// Whether documents are taken.
+    pub(crate) ready: bool,
+}
+
+/// Text in the making.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string can't fail.
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap_or_default();
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
+        writeln!(self.0, "{name}{open}{labels}{close} {value}").unwrap_or_default();
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
+        self.line(name, "", value);
+    }
+}
+
+impl Metrics {
+    /// All counters as text.
+    pub(crate) fn text(&self, instance: &Instance, scraped: &Scraped) -> String {
+        let mut page = Page(String::with_capacity(8 << 10));
+        self.write_instance(&mut page, instance, scraped);
+        self.write_requests(&mut page);
+        self.write_documents(&mut page);
+        self.write_connections(&mut page);
+        page.0
+    }
+
+    fn write_instance(&self, page: &mut Page, instance: &Instance, scraped: &Scraped) {
+        page.head("inlet_instance_info", "gauge", "Which instance this is.");
+        let labels = format!(
+            "instance=\"{}\",zone=\"{}\",version=\"{}\"",
+            label(instance.id()),
+            label(instance.zone()),
+            label(instance.version())
+        );
+        page.line("inlet_instance_info", &labels, 1);
+        let uptime = instance.uptime().as_secs_f64();
+        page.one("inlet_uptime_seconds", "gauge", "How long it runs.", uptime);
+        let ready = u8::from(scraped.ready);
+        page.one("inlet_ready", "gauge", "1 where documents are taken.", ready);
+        if let Some(depth) = scraped.depth {
+            page.one("inlet_queue_bytes", "gauge", "Bytes waiting in the queue.", depth.bytes);
+            if let Some(limit) = depth.bytes_max {
+                page.one("inlet_queue_bytes_max", "gauge", "Bytes that may wait.", limit);
+            }
+            if let Some(messages) = depth.messages {
+                page.one("inlet_queue_messages", "gauge", "Documents waiting.", messages);
+            }
+        }
+    }
+
+    fn write_requests(&self, page: &mut Page) {
+        page.head("inlet_requests_total", "counter", "Requests answered.");
+        for row in 0..=ROUTES.len() {
+            let (method, path, row) = match ROUTES.get(row) {
+                Some(route) => (route.method.as_str(), route.path, row),
+                None => ("", "none", Self::NO_ROUTE),
+            };
+            for class in 0..CLASSES {
+                let count = self.sum(|shard| &shard.answers[row][class]);
+                if count > 0 {
+                    let labels =
+                        format!("method=\"{method}\",path=\"{path}\",status=\"{}xx\"", class + 1);
+                    page.line("inlet_requests_total", &labels, count);
+                }
+            }
+        }
+        page.head("inlet_refused_total", "counter", "Requests refused or failed, by code.");
+        for (row, code) in CODES.iter().enumerate() {
+            let count = self.sum(|shard| &shard.refused[row]);
+            page.line("inlet_refused_total", &format!("code=\"{code}\""), count);
+        }
+        let name = "inlet_request_duration_seconds";
+        page.head(name, "histogram", "From a request's head to its answer's.");
+        let mut count = 0;
+        for (row, bound) in LATENCY_BOUNDS_US.iter().enumerate() {
+            count += self.sum(|shard| &shard.latency[row]);
+            let bound = Duration::from_micros(*bound).as_secs_f64();
+            page.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
+        }
+        count += self.sum(|shard| &shard.latency[LATENCY_BOUNDS_US.len()]);
+        page.line(&format!("{name}_bucket"), "le=\"+Inf\"", count);
+        let sum = Duration::from_micros(self.sum(|shard| &shard.latency_sum_us)).as_secs_f64();
+        page.line(&format!("{name}_sum"), "", sum);
+        page.line(&format!("{name}_count"), "", count);
+    }
+
+    fn write_documents(&self, page: &mut Page) {
+        let accepted = self.accepted_documents();
+        let bytes = self.sum(|shard| &shard.accepted_bytes);
+        let counters = [
+            ("inlet_accepted_documents_total", "Documents accepted.", accepted),
+            ("inlet_accepted_bytes_total", "Bytes of documents accepted.", bytes),
+            ("inlet_stored_documents_total", "Documents stored.", self.stored.load(Relaxed)),
+            (
+                "inlet_duplicate_documents_total",
+                "Documents that were stored already.",
+                self.duplicates.load(Relaxed),
+            ),
+            (
+                "inlet_dead_documents_total",
+                "Documents that became dead letters.",
+                self.dead.load(Relaxed),
+            ),
+            (
+                "inlet_erased_documents_total",
+                "Documents that came after their erasure.",
+                self.erased.load(Relaxed),
+            ),
+            (
+                "inlet_persist_failures_total",
+                "Persist steps that failed and were tried again.",
+                self.persist_failures.load(Relaxed),
+            ),
+        ];
+        for (name, help, value) in counters {
+            page.one(name, "counter", help, value);
+        }
+        let lag = Duration::from_micros(self.persist_lag_us.load(Relaxed)).as_secs_f64();
+        page.one("inlet_persist_lag_seconds", "gauge", "How far the store is behind.", lag);
+    }
+
+    fn write_connections(&self, page: &mut Page) {
+        let open = self.connections_open();
+        page.one("inlet_connections_open", "gauge", "Connections open.", open);
+        let counters = [
+            ("inlet_connections_total", "Connections accepted.", &self.connections_accepted),
+            (
+                "inlet_connections_refused_total",
+                "Connections closed at once, over a cap.",
+                &self.connections_refused,
+            ),
+            (
+                "inlet_connections_timed_out_total",
+                "Connections closed at a deadline.",
+                &self.connections_timed_out,
+            ),
+            (
+                "inlet_tls_handshakes_failed_total",
+                "TLS handshakes that failed.",
+                &self.handshakes_failed,
+            ),
+            (
+                "inlet_accept_errors_total",
+                "Times the system gave no connection.",
+                &self.accept_errors,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            page.one(name, "counter", help, counter.load(Relaxed));
+        }
+    }
+}
+
+/// Text as a label's value.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,236 @@
+//! Answers to what can't be done: RFC 9457 problems, or a page for a browser.
+//!
+//! A problem has the members of the RFC (`type`, `title`, `status`, `detail`, `instance`) and
+//! three that clients of this kind of service know: `errorType`, `httpStatus`, `requestId`. A
+//! refusal tells what is wrong with the request; a failure of ours tells only whether to try
+//! again, and the log has the rest under the request's id.
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use inlet_core::accept::AcceptError;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::rejection::Rejection;
+use serde_json::{Map, Value, json};
+
+use crate::accept_header::prefers_html;
+use crate::answer::{Answer, JSON, answer};
+use crate::pages::Pages;
+use crate::request_id::RequestId;
+use crate::routes;
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"inlet\"");
+
+/// When to try again after a failure that may pass, in seconds.
+const RETRY_AFTER_UNAVAILABLE_S: u32 = 2;
+/// When to try again after a queue or a disk was full, in seconds: draining takes longer.
+const RETRY_AFTER_FULL_S: u32 = 5;
+
+/// What went wrong, as a client may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// The stable code: `errorType`, and the anchor in the docs.
+    pub(crate) code: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) detail: String,
+    retry_after_s: Option<u32>,
+    /// Members beyond the usual ones: `line`, `column`, `limit`.
+    more: Map<String, Value>,
+}
+
+/// What of a request its problem answer depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) id: &'a RequestId,
+}
+
+impl Problem {
+    /// The problem for either kind of error.
+    pub(crate) fn of(error: &AcceptError) -> Self {
+        match error {
+            AcceptError::Rejected(rejection) => Self::rejected(rejection),
+            AcceptError::Failed(failure) => Self::failed(failure),
+        }
+    }
+
+    /// The problem for a refusal.
+    pub(crate) fn rejected(rejection: &Rejection) -> Self {
+        let mut more = Map::new();
+        match rejection {
+            Rejection::BodyTooLarge { limit_bytes } => {
+                more.insert("limit".to_owned(), json!(limit_bytes));
+            }
+            Rejection::BatchTooLong { limit } | Rejection::StreamLimit { limit } => {
+                more.insert("limit".to_owned(), json!(limit));
+            }
+            _ => {}
+        }
+        let retry_after_s = match rejection {
+            Rejection::RateLimited { retry_after_s } => Some(*retry_after_s),
+            _ => None,
+        };
+        Self {
+            status: StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::BAD_REQUEST),
+            code: rejection.code(),
+            title: title(rejection),
+            detail: rejection.to_string(),
+            retry_after_s,
+            more,
+        }
+    }
+
+    /// The problem for a failure: nothing of its text.
+    pub(crate) fn failed(failure: &Failure) -> Self {
+        let (status, code, title, detail, retry_after_s) = match failure.kind() {
+            FailureKind::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Full",
+                "There is no room",
+                "no more can be kept just now; nothing was accepted, send it again later",
+                Some(RETRY_AFTER_FULL_S),
+            ),
+            FailureKind::Unavailable | FailureKind::Poisoned => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "The service is not available",
+                "this can't be done just now; send it again later",
+                Some(RETRY_AFTER_UNAVAILABLE_S),
+            ),
+            FailureKind::Damaged | FailureKind::Refused => return Self::internal(),
+        };
+        let detail = detail.to_owned();
+        Self { status, code, title, detail, retry_after_s, more: Map::new() }
+    }
+
+    /// The problem where the fault is ours and trying again does not help.
+    pub(crate) fn internal() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "InternalFailure",
+            title: "Something went wrong here",
+            detail: "the fault is ours; it was noted under this request's id".to_owned(),
+            retry_after_s: None,
+            more: Map::new(),
+        }
+    }
+
+    /// The members that any form of it has; `instance` where a path is known.
+    pub(crate) fn members(&self, request_id: &str) -> Map<String, Value> {
+        let mut members = Map::new();
+        members.insert("type".to_owned(), json!(format!("/docs#{}", self.code)));
+        members.insert("title".to_owned(), json!(self.title));
+        members.insert("status".to_owned(), json!(self.status.as_u16()));
+        members.insert("detail".to_owned(), json!(self.detail));
+        members.insert("errorType".to_owned(), json!(self.code));
+        members.insert("httpStatus".to_owned(), json!(self.status.as_u16()));
+        members.insert("requestId".to_owned(), json!(request_id));
+        members.extend(self.more.iter().map(|(name, value)| (name.clone(), value.clone())));
+        members
+    }
+
+    /// The answer: a page where the client asked for HTML, else JSON.
+    pub(crate) fn answer(&self, asked: Asked<'_>, pages: &Pages) -> Answer {
+        let mut answer = if prefers_html(asked.headers) {
+            pages.error(self, asked.id.as_str())
+        } else {
+            let mut members = self.members(asked.id.as_str());
+            members.insert("instance".to_owned(), json!(asked.path));
+            let body = serde_json::to_vec(&members).expect("a map with text for names is JSON");
+            let mut answer = answer(self.status, JSON, body);
+            answer.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+            answer
+        };
+        let headers = answer.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                if let Ok(methods) = HeaderValue::from_str(&routes::allowed(asked.path)) {
+                    headers.insert(ALLOW, methods);
+                }
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// A title a code, the same for all that have the code. They are listed in the docs.
+pub(crate) fn title(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::TokenMissing => "A token is needed",
+        Rejection::TokenUnknown => "The token is not known",
+        Rejection::ScopeMissing(_) => "The token lacks a scope",
+        Rejection::MediaTypeUnsupported => "The content type is not taken",
+        Rejection::EncodingUnsupported => "The content encoding is not taken",
+        Rejection::EncodingInvalid(_) => "The body does not decode",
+        Rejection::BodyTooLarge { .. } => "The body is too large",
+        Rejection::BodyEmpty => "The body is empty",
+        Rejection::BodyIncomplete => "The body is not whole",
+        Rejection::BodyTimeout => "The body took too long",
+        Rejection::JsonInvalid(_) => "The body is not acceptable JSON",
+        Rejection::StreamNameInvalid => "The stream's name is not allowed",
+        Rejection::StreamLimit { .. } => "There are too many streams",
+        Rejection::KeyInvalid => "The idempotency key is not allowed",
+        Rejection::KeyConflict => "The idempotency key was used with another body",
+        Rejection::BatchEmpty => "The batch is empty",
+        Rejection::BatchTooLong { .. } => "The batch has too many documents",
+        Rejection::IdInvalid => "The id is not one",
+        Rejection::ParameterInvalid { .. } => "A parameter is not allowed",
+        Rejection::NotFound => "There is nothing here",
+        Rejection::MethodNotAllowed => "The method is not taken here",
+        Rejection::RequestMalformed(_) => "The request is not well-formed",
+        Rejection::RequestTimeout => "The request took too long",
+        Rejection::RateLimited { .. } => "Too many requests",
+    }
+}
+
+/// The failure's text with all of its causes, for the log.
+pub(crate) fn chain(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_a_client_nothing_of_its_text() {
+        for kind in [
+            FailureKind::Unavailable,
+            FailureKind::Full,
+            FailureKind::Damaged,
+            FailureKind::Refused,
+            FailureKind::Poisoned,
+        ] {
+            let failure = Failure::new(kind, "open", "/secret/path").because("EIO");
+            let text = Value::Object(Problem::failed(&failure).members("id")).to_string();
+            assert!(!text.contains("secret") && !text.contains("EIO"), "{text}");
+            assert!(chain(&failure).contains("/secret/path: EIO"));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for (kind, again) in [(FailureKind::Full, true), (FailureKind::Damaged, false)] {
+            let problem = Problem::failed(&Failure::new(kind, "write", "x"));
+            assert_eq!(problem.retry_after_s.is_some(), again);
+            assert_eq!(problem.status.as_u16(), if again { 503 } else { 500 });
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The query of a request, read strictly.
+
+use std::borrow::Cow;
+
+use inlet_core::rejection::Rejection;
+
+/// The parameters of a query. What is not known, stands twice or is not well encoded is refused:
+/// a parameter that is misspelt must not silently be none.
+#[derive(Debug, Default)]
+pub(crate) struct Query<'a> {
+    parameters: Vec<(&'static str, Cow<'a, str>)>,
+}
+
+impl<'a> Query<'a> {
+    /// Reads `text`, which is what follows the `?`, against the names that are known.
+    pub(crate) fn read(
+        text: Option<&'a str>,
+        known: &'static [&'static str],
+    ) -> Result<Self, Rejection> {
+        let mut query = Self::default();
+        for pair in text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name)?;
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                return Err(unknown(known));
+            };
+            if query.parameters.iter().any(|(other, _)| other == name) {
+                return Err(Rejection::ParameterInvalid { name, expected: "at most once" });
+            }
+            query.parameters.push((name, decode(value)?));
+        }
+        Ok(query)
+    }
+
+    /// The value under `name`, if it was given.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
+    }
+
+    /// The value under `name` as a number from 1 to `max`, or `default`.
+    pub(crate) fn limit(
+        &self,
+        name: &'static str,
+        default: usize,
+        max: usize,
+    ) -> Result<usize, Rejection> {
+        let Some(value) = self.get(name) else { return Ok(default.min(max)) };
+        match value.parse::<usize>() {
+            Ok(number) if number >= 1 && value.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(number.min(max))
+            }
+            _ => Err(Rejection::ParameterInvalid { name, expected: "a whole number from 1" }),
+        }
+    }
+}
+
+fn unknown(known: &'static [&'static str]) -> Rejection {
+    let expected = match known {
+        [] => "no parameters are known here",
+        ["stream"] => "the one parameter known here is stream",
+        ["view"] => "the one parameter known here is view",
+        _ => "a parameter that is not known here; see /docs",
+    };
+    Rejection::ParameterInvalid { name: "query", expected }
+}
+
+/// Percent-decodes; `+` is a space, as in forms.
+fn decode(text: &str) -> Result<Cow<'_, str>, Rejection> {
+    if !text.bytes().any(|b| b == b'%' || b == b'+') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let invalid = Rejection::ParameterInvalid { name: "query", expected: "UTF-8, percent-encoded" };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let &[high, low, ref tail @ ..] = rest else { return Err(invalid) };
+                let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+                let (Some(high), Some(low)) = (digit(high), digit(low)) else {
+                    return Err(invalid);
+                };
+                bytes.push((high << 4) | low);
+                rest = tail;
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[&str] = &["stream", "limit"];
+
+    #[test]
+    fn values_are_decoded() {
+        let query = Query::read(Some("stream=a%2Fb+c%C3%A4&limit=7"), KNOWN).unwrap();
+        assert_eq!(query.get("stream"), Some("a/b cä"));
+        assert_eq!(query.limit("limit", 100, 1000).unwrap(), 7);
+        assert_eq!(Query::read(None, KNOWN).unwrap().limit("limit", 100, 50).unwrap(), 50);
+    }
+
+    #[test]
+    fn what_is_unknown_doubled_or_badly_encoded_is_refused() {
+        for text in ["streem=a", "stream=a&stream=b", "stream=%", "stream=%f", "stream=%ff", "x"] {
+            assert!(Query::read(Some(text), KNOWN).is_err(), "{text}");
+        }
+        for text in ["limit=0", "limit=-1", "limit=x", "limit=", "limit=%2B5"] {
+            let query = Query::read(Some(text), KNOWN).unwrap();
+            assert!(query.limit("limit", 100, 1000).is_err(), "{text}");
+        }
+    }
+}

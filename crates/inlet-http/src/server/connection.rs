@@ -1,0 +1,176 @@
+//! One connection, from the socket to its end.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::guarded::{ClientStream, GuardedIo};
+use super::state::ConnectionState;
+use super::strict::HEAD_BYTES_MAX;
+use super::tls::TlsCertificates;
+use crate::app::App;
+use crate::service;
+
+/// With this a client that knows that we speak HTTP/2 begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The largest piece of a body that hyper gathers, in bytes.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+const HTTP2_STREAMS_MAX: u32 = 128;
+/// Streams that a client opened and reset before we took them (CVE-2023-44487).
+const HTTP2_PENDING_RESETS_MAX: usize = 20;
+const HTTP2_LOCAL_RESETS_MAX: usize = 256;
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const HTTP2_SEND_BYTES_MAX: usize = 256 << 10;
+const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves a connection that begins with a TLS handshake.
+pub(super) async fn serve_tls(
+    stream: TcpStream,
+    certificates: TlsCertificates,
+    app: Arc<App>,
+    connection: Arc<ConnectionState>,
+) {
+    let handshake = certificates.acceptor().accept(stream);
+    let deadline = connection.deadlines().handshake;
+    let stream = match tokio::time::timeout(deadline, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(_)) => return app.metrics.handshake_failed(),
+        Err(_) => return app.metrics.connection_timed_out(),
+    };
+    connection.note_ready();
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, &[], app, connection).await;
+    } else {
+        serve_http1(stream, &[], app, connection).await;
+    }
+}
+
+/// Serves a connection in plain text.
+pub(super) async fn serve_plain(
+    mut stream: TcpStream,
+    app: Arc<App>,
+    connection: Arc<ConnectionState>,
+) {
+    let begun = watched(read_beginning(&mut stream), |_| {}, &connection).await;
+    match begun {
+        Some(Ok(begun)) if begun == PREFACE => {
+            serve_http2(stream, &begun, app, connection).await;
+        }
+        Some(Ok(begun)) if !begun.is_empty() => {
+            serve_http1(stream, &begun, app, connection).await;
+        }
+        Some(_) => {}
+        None => app.metrics.connection_timed_out(),
+    }
+}
+
+/// The first bytes: the preface of HTTP/2, or what tells that it is not.
+async fn read_beginning(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut begun = Vec::with_capacity(PREFACE.len());
+    while begun.len() < PREFACE.len() && PREFACE.starts_with(&begun) {
+        let mut room = [0; PREFACE.len()];
+        let read = stream.read(&mut room[..PREFACE.len() - begun.len()]).await?;
+        if read == 0 {
+            break;
+        }
+        begun.extend_from_slice(&room[..read]);
+    }
+    Ok(begun)
+}
+
+async fn serve_http1<S: ClientStream>(
+    stream: S,
+    begun: &[u8],
+    app: Arc<App>,
+    connection: Arc<ConnectionState>,
+) {
+    let io = TokioIo::new(GuardedIo::http1(stream, Arc::clone(&connection), begun));
+    let serving = http1::Builder::new()
+        .max_buf_size(READ_BYTES_MAX)
+        // A client that has sent all it has to send may still wait for the answer.
+        .half_close(true)
+        .serve_connection(io, service(&app, &connection));
+    if watched(serving, |serving| serving.graceful_shutdown(), &connection).await.is_none() {
+        app.metrics.connection_timed_out();
+    }
+}
+
+async fn serve_http2<S: ClientStream>(
+    stream: S,
+    begun: &[u8],
+    app: Arc<App>,
+    connection: Arc<ConnectionState>,
+) {
+    connection.note_http2();
+    let io = TokioIo::new(GuardedIo::http2(stream, Arc::clone(&connection), begun));
+    let head_bytes_max = u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX);
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_LOCAL_RESETS_MAX)
+        .max_header_list_size(head_bytes_max)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
+        .keep_alive_interval(HTTP2_PING_EVERY)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .serve_connection(io, service(&app, &connection));
+    if watched(serving, |serving| serving.graceful_shutdown(), &connection).await.is_none() {
+        app.metrics.connection_timed_out();
+    }
+}
+
+fn service(
+    app: &Arc<App>,
+    connection: &Arc<ConnectionState>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = crate::answer::Answer,
+    Error = std::convert::Infallible,
+    Future = impl Future<Output = Result<crate::answer::Answer, std::convert::Infallible>>
+             + Send
+             + use<>,
+> + use<> {
+    let (app, connection) = (Arc::clone(app), Arc::clone(connection));
+    service_fn(move |request| service::answer(Arc::clone(&app), Arc::clone(&connection), request))
+}
+
+/// Runs `serving` until it ends or the connection is closed by a deadline (`None`). Once the
+/// connection is to drain, `drain` is called, once.
+async fn watched<F: Future>(
+    serving: F,
+    drain: impl FnOnce(Pin<&mut F>),
+    connection: &ConnectionState,
+) -> Option<F::Output> {
+    let mut serving = pin!(serving);
+    let mut drain = Some(drain);
+    std::future::poll_fn(|cx| {
+        connection.watch(cx);
+        if connection.is_closed() {
+            return Poll::Ready(None);
+        }
+        if connection.is_draining()
+            && let Some(drain) = drain.take()
+        {
+            drain(serving.as_mut());
+        }
+        serving.as_mut().poll(cx).map(Some)
+    })
+    .await
+}

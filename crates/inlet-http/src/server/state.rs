@@ -1,0 +1,307 @@
+//! What a connection's parts know of each other: the guard around its socket, its service, and
+//! the sweeper that watches it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Waker};
+
+use http::Method;
+use inlet_core::rejection::Rejection;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ServerOptions;
+use super::deadline::{Deadlines, Standing};
+use super::strict::REFUSED_METHOD;
+
+use Ordering::Relaxed;
+
+/// What a listener shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// All routes.
+    Api,
+    /// Health, and redirects to HTTPS on that port.
+    Redirect {
+        /// The port.
+        https_port: u16,
+    },
+}
+
+/// What the sweeper or the shutdown decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No new request; close when the present ones are answered.
+    Drain,
+    /// Answer that the head took too long.
+    RefuseLate,
+    /// Close at once.
+    Close,
+    /// Close at once, and drop what the client has not taken.
+    Reset,
+}
+
+const NONE: u8 = 0;
+const DRAIN: u8 = 1;
+const CLOSE: u8 = 2;
+const RESET: u8 = 3;
+
+/// What the connections of a lane share.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    options: Arc<ServerOptions>,
+    begun: Instant,
+    clock_ms: AtomicU64,
+    draining: AtomicBool,
+    open: AtomicUsize,
+    emptied: Notify,
+    connections: Mutex<Vec<Weak<ConnectionState>>>,
+}
+
+impl LaneState {
+    pub(super) fn new(options: Arc<ServerOptions>) -> Self {
+        Self {
+            options,
+            begun: Instant::now(),
+            clock_ms: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            emptied: Notify::new(),
+            connections: Mutex::default(),
+        }
+    }
+
+    pub(super) fn deadlines(&self) -> &Deadlines {
+        &self.options.deadlines
+    }
+
+    /// Sets the coarse clock, and tells what it shows: milliseconds, never 0.
+    pub(super) fn advance_clock(&self) -> u64 {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.clock_ms.store(now_ms, Relaxed);
+        now_ms
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock_ms.load(Relaxed)
+    }
+
+    /// Calls `look` on every connection, and forgets those that are closed.
+    pub(super) fn for_each(&self, look: impl Fn(&ConnectionState)) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|connection| {
+            connection.upgrade().inspect(|connection| look(connection)).is_some()
+        });
+    }
+
+    /// Tells every connection, also those yet to come, to finish.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.for_each(|connection| connection.pass(Verdict::Drain));
+    }
+
+    /// Closes every connection.
+    pub(super) fn close(&self) {
+        self.for_each(|connection| connection.pass(Verdict::Close));
+    }
+
+    /// Returns once no connection is open.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.open.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// One connection as its parts and its sweeper see it. Moments are milliseconds of the lane's
+/// coarse clock; 0 where there is none.
+#[derive(Debug)]
+pub(crate) struct ConnectionState {
+    lane: Arc<LaneState>,
+    face: Face,
+    busy: AtomicU32,
+    served: AtomicBool,
+    http2: AtomicBool,
+    quiet_since_ms: AtomicU64,
+    head_since_ms: AtomicU64,
+    blocked_since_ms: AtomicU64,
+    linger_since_ms: AtomicU64,
+    verdict: AtomicU8,
+    /// Why the last request is answered without being looked at.
+    refusal: OnceLock<Rejection>,
+    /// What is wrong in the framing of a body that was being read.
+    body_fault: OnceLock<&'static str>,
+    waker: OnceLock<Waker>,
+}
+
+/// Held while a request is being answered.
+#[derive(Debug)]
+pub(crate) struct Busy<'a>(&'a ConnectionState);
+
+impl ConnectionState {
+    /// A connection that was just opened, known to its lane's sweeper.
+    pub(super) fn open(lane: &Arc<LaneState>, face: Face) -> Arc<Self> {
+        let connection = Arc::new(Self {
+            lane: Arc::clone(lane),
+            face,
+            busy: AtomicU32::new(0),
+            served: AtomicBool::new(false),
+            http2: AtomicBool::new(false),
+            quiet_since_ms: AtomicU64::new(lane.now_ms()),
+            head_since_ms: AtomicU64::new(0),
+            blocked_since_ms: AtomicU64::new(0),
+            linger_since_ms: AtomicU64::new(0),
+            verdict: AtomicU8::new(NONE),
+            refusal: OnceLock::new(),
+            body_fault: OnceLock::new(),
+            waker: OnceLock::new(),
+        });
+        lane.open.fetch_add(1, Ordering::AcqRel);
+        let weak = Arc::downgrade(&connection);
+        lane.connections.lock().unwrap_or_else(PoisonError::into_inner).push(weak);
+        if lane.draining.load(Relaxed) {
+            connection.pass(Verdict::Drain);
+        }
+        connection
+    }
+
+    pub(crate) fn face(&self) -> Face {
+        self.face
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        self.lane.deadlines()
+    }
+
+    /// Notes that a request is being answered, until what this returns is dropped.
+    pub(crate) fn begin_request(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Relaxed);
+        Busy(self)
+    }
+
+    /// Why a request of this method is refused unseen, if it is the one put in place of what was
+    /// not well-formed or came too late.
+    pub(crate) fn refusal_of(&self, method: &Method) -> Option<Rejection> {
+        if method.as_str() != REFUSED_METHOD {
+            return None;
+        }
+        self.refusal.get().cloned()
+    }
+
+    /// What is wrong in the framing of the body that ended early.
+    pub(crate) fn body_fault(&self) -> Option<Rejection> {
+        self.body_fault.get().map(|fault| Rejection::RequestMalformed(fault))
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.get().is_some()
+    }
+
+    /// Notes why the next head is refused. The first reason stays.
+    pub(super) fn refuse(&self, rejection: Rejection) {
+        self.refusal.get_or_init(|| rejection);
+    }
+
+    pub(super) fn note_body_fault(&self, fault: &'static str) {
+        self.body_fault.get_or_init(|| fault);
+    }
+
+    pub(super) fn note_http2(&self) {
+        self.http2.store(true, Relaxed);
+        self.served.store(true, Relaxed);
+    }
+
+    /// Notes that the handshake is over and the silence begins anew.
+    pub(super) fn note_ready(&self) {
+        self.quiet_since_ms.store(self.lane.now_ms(), Relaxed);
+    }
+
+    /// Notes whether a part of a head is here.
+    pub(super) fn note_partial_head(&self, partial: bool) {
+        let since_ms = self.head_since_ms.load(Relaxed);
+        if partial != (since_ms != 0) {
+            let now_ms = if partial { self.lane.now_ms() } else { 0 };
+            self.head_since_ms.store(now_ms, Relaxed);
+        }
+    }
+
+    /// Notes whether the client took something of what was written.
+    pub(super) fn note_write(&self, taken: bool) {
+        let since_ms = self.blocked_since_ms.load(Relaxed);
+        if taken && since_ms != 0 {
+            self.blocked_since_ms.store(0, Relaxed);
+            self.quiet_since_ms.store(self.lane.now_ms(), Relaxed);
+        } else if !taken && since_ms == 0 {
+            self.blocked_since_ms.store(self.lane.now_ms(), Relaxed);
+        }
+    }
+
+    pub(super) fn note_linger(&self) {
+        self.linger_since_ms.store(self.lane.now_ms(), Relaxed);
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            busy: self.busy.load(Relaxed) > 0,
+            served: self.served.load(Relaxed),
+            http2: self.http2.load(Relaxed),
+            quiet_since_ms: self.quiet_since_ms.load(Relaxed),
+            head_since_ms: self.head_since_ms.load(Relaxed),
+            blocked_since_ms: self.blocked_since_ms.load(Relaxed),
+            linger_since_ms: self.linger_since_ms.load(Relaxed),
+        }
+    }
+
+    /// Lets the connection's task know what was decided.
+    pub(super) fn pass(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Drain => self.verdict.fetch_max(DRAIN, Relaxed),
+            Verdict::RefuseLate => {
+                self.refuse(Rejection::RequestTimeout);
+                NONE
+            }
+            Verdict::Close => self.verdict.fetch_max(CLOSE, Relaxed),
+            Verdict::Reset => self.verdict.fetch_max(RESET, Relaxed),
+        };
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Remembers whom to wake. A task's waker never changes, so the first one is good for all.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        self.waker.get_or_init(|| cx.waker().clone());
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.verdict.load(Relaxed) >= DRAIN
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.verdict.load(Relaxed) >= CLOSE
+    }
+
+    pub(super) fn is_reset(&self) -> bool {
+        self.verdict.load(Relaxed) == RESET
+    }
+}
+
+impl Drop for ConnectionState {
+    fn drop(&mut self) {
+        if self.lane.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.lane.emptied.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Relaxed);
+        self.0.served.store(true, Relaxed);
+        self.0.quiet_since_ms.store(self.0.lane.now_ms(), Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! From a request to its answer: route, authenticate, handle, and what every answer carries.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Version};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use inlet_core::accept::AcceptError;
+use inlet_core::rejection::Rejection;
+
+use crate::answer::{Answer, Handled};
+use crate::app::App;
+use crate::call::Call;
+use crate::metrics::Metrics;
+use crate::problem::{Asked, Problem, chain};
+use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::routes::{self, BodyLimit, Endpoint, Match, ROUTES, Route};
+use crate::server::{ConnectionState, Face};
+use crate::{api, site};
+
+const X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Answers one request. This never fails: what goes wrong is an answer too.
+pub(crate) async fn answer(
+    app: Arc<App>,
+    connection: Arc<ConnectionState>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let begun = Instant::now();
+    let _busy = connection.begin_request();
+    let (head, body) = request.into_parts();
+    let id = RequestId::of(&head.headers);
+    let (row, handled) = handle(&app, &connection, &head, body, &id).await;
+    let mut answer = match handled {
+        Ok(answer) => answer,
+        Err(outcome) => outcome.answer(&app, &head, &id),
+    };
+    finish(&mut answer, &app, &head, &id);
+    app.metrics.answered(row, answer.status().as_u16(), begun.elapsed());
+    Ok(answer)
+}
+
+/// What came in place of a good answer.
+enum Unhandled {
+    Refused(AcceptError),
+    Panicked,
+}
+
+impl Unhandled {
+    /// Counts it, logs it where it is ours, and answers it.
+    fn answer(self, app: &App, head: &Parts, id: &RequestId) -> Answer {
+        let asked =
+            Asked { method: &head.method, path: head.uri.path(), headers: &head.headers, id };
+        let problem = match &self {
+            Self::Refused(error) => Problem::of(error),
+            Self::Panicked => Problem::internal(),
+        };
+        match &self {
+            Self::Refused(AcceptError::Rejected(_)) => {}
+            Self::Refused(AcceptError::Failed(failure)) => log_failure(app, failure, asked),
+            Self::Panicked => {
+                let (method, path) = (asked.method, asked.path);
+                tracing::error!(request_id = id.as_str(), %method, path, "a handler panicked");
+            }
+        }
+        let panicked = matches!(self, Self::Panicked);
+        app.metrics.refused(if panicked { "Panic" } else { problem.code });
+        let mut answer = problem.answer(asked, &app.pages);
+        if panicked && head.version <= Version::HTTP_11 {
+            answer.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        answer
+    }
+}
+
+/// Logs a failure under the request's id. One that may come with every request while an engine
+/// is away or full is logged at most once a second.
+fn log_failure(app: &App, failure: &inlet_core::failure::Failure, asked: Asked<'_>) {
+    if failure.is_retryable() && !app.metrics.may_log_outage(app.instance.uptime()) {
+        return;
+    }
+    tracing::error!(
+        request_id = asked.id.as_str(),
+        method = %asked.method,
+        path = asked.path,
+        error = chain(failure),
+        hint = failure.hint_text(),
+        "a request failed"
+    );
+}
+
+/// The row for the metrics, and what came of the request.
+async fn handle(
+    app: &App,
+    connection: &ConnectionState,
+    head: &Parts,
+    body: Incoming,
+    id: &RequestId,
+) -> (usize, Result<Answer, Unhandled>) {
+    if let Some(refusal) = connection.refusal_of(&head.method) {
+        return (Metrics::NO_ROUTE, Err(Unhandled::Refused(refusal.into())));
+    }
+    let (route, parameter) = match routes::find(&head.method, head.uri.path()) {
+        Match::Route(route, parameter) => (route, parameter),
+        Match::OtherMethods => {
+            return (Metrics::NO_ROUTE, refused(Rejection::MethodNotAllowed));
+        }
+        Match::Nothing => return (Metrics::NO_ROUTE, refused(Rejection::NotFound)),
+    };
+    let row = row_of(route);
+    let call = Call { app, connection, route, parameter, head, id };
+    if let Face::Redirect { https_port } = connection.face()
+        && !matches!(route.endpoint, Endpoint::Healthz | Endpoint::Readyz)
+    {
+        return (row, site::redirect(&call, https_port).map_err(Unhandled::Refused));
+    }
+    let mut dispatched = pin!(dispatch(&call, body));
+    let handled = std::future::poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| dispatched.as_mut().poll(cx))) {
+            Ok(Poll::Ready(handled)) => Poll::Ready(handled.map_err(Unhandled::Refused)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Unhandled::Panicked)),
+        }
+    });
+    (row, handled.await)
+}
+
+fn refused(rejection: Rejection) -> Result<Answer, Unhandled> {
+    Err(Unhandled::Refused(rejection.into()))
+}
+
+fn row_of(route: &'static Route) -> usize {
+    ROUTES.iter().position(|other| std::ptr::eq(other, route)).unwrap_or(Metrics::NO_ROUTE)
+}
+
+/// The one place where a route meets its handler.
+async fn dispatch(call: &Call<'_>, body: Incoming) -> Handled {
+    if let Some(scope) = call.route.scope {
+        call.authorize(scope)?;
+    }
+    match call.route.endpoint {
+        Endpoint::Save => api::save::save(call, body).await,
+        // All but the one above are boxed, so that a connection sets aside only what that needs.
+        _ => Box::pin(dispatch_others(call, body)).await,
+    }
+}
+
+async fn dispatch_others(call: &Call<'_>, body: Incoming) -> Handled {
+    if call.route.body == BodyLimit::None && !body.is_end_stream() {
+        call.body(body).await?;
+        return Err(Rejection::BodyTooLarge { limit_bytes: 0 }.into());
+    }
+    match call.route.endpoint {
+        Endpoint::Save => api::save::save(call, body).await,
+        Endpoint::SaveBatch => api::save::save_batch(call, body).await,
+        Endpoint::Receipt => api::receipts::get(call).await,
+        Endpoint::Document => api::documents::get(call).await,
+        Endpoint::Erase => api::documents::erase(call).await,
+        Endpoint::Documents => api::documents::list(call).await,
+        Endpoint::Streams => api::streams::list(call).await,
+        Endpoint::DeadLetters => api::dead_letters::list(call).await,
+        Endpoint::Redrive => api::dead_letters::redrive(call, body).await,
+        Endpoint::Summaries => api::summaries::list(call).await,
+        Endpoint::Summary => api::summaries::get(call).await,
+        Endpoint::Landing => site::landing::show(call).await,
+        Endpoint::Healthz => Ok(site::health::alive()),
+        Endpoint::Readyz => site::health::ready(call).await,
+        Endpoint::Metrics => site::health::metrics(call).await,
+        Endpoint::OpenApi => Ok(site::docs::openapi(call)),
+        Endpoint::Docs => Ok(site::docs::page(call)),
+        Endpoint::Console => Ok(site::console::page()),
+        Endpoint::ConsoleScript => Ok(site::console::script()),
+        Endpoint::Style => Ok(site::style()),
+    }
+}
+
+/// Adds what every answer carries.
+fn finish(answer: &mut Answer, app: &App, head: &Parts, id: &RequestId) {
+    let headers = answer.headers_mut();
+    if !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, id.header());
+    }
+    headers.insert(X_INSTANCE_ID, app.instance.header());
+    if head.method == Method::HEAD {
+        // Said here, and not left to the server: over HTTP/2 it would send the body.
+        if let Some(bytes) = answer.body().size_hint().exact() {
+            answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+        *answer.body_mut() = Full::default();
+    }
+}
