@@ -1,0 +1,399 @@
+//! An open log: what appends, reads its end, releases and closes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::watch;
+
+use crate::committer::{Bounds, Committer, Wakers, Write, WriteFailure};
+use crate::disk::{Access, DirLock, Disk, LockError, is_full, write_full};
+use crate::driver::{self, Drivers};
+use crate::error::{AppendError, IoError, OpenError, Poison, ReadError, ReleaseError};
+use crate::position::{LogId, Position};
+use crate::record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES};
+use crate::recover::{self, Recovery};
+use crate::segment::{self, BLOCK_BYTES, GROUPS_START, Plan, RunStart};
+
+/// Which way groups are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// `io_uring` with direct, synced writes where system and file system can do that, else
+    /// [`Sync::Thread`].
+    #[default]
+    Auto,
+    /// A thread that writes and calls `fdatasync`. It works everywhere.
+    Thread,
+}
+
+/// How a log is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Up to where everything is stored already; segments before that are not read at the open,
+    /// and are removed. Default: nothing is.
+    pub drained: Position,
+    /// The most bytes gathered into one write; a single append may be larger and is then written
+    /// alone. Default 4 MiB, at least 4096.
+    pub group_bytes_max: usize,
+    /// The size of a segment, in bytes, once the log is busy. An append is at most this less 4096
+    /// bytes. Default 64 MiB, at least 8192.
+    pub segment_bytes: u64,
+    /// The size of the first segment of a run; those after it are four times the one before, up
+    /// to `segment_bytes`. It is small because an open waits for it. Default 4 MiB.
+    pub first_segment_bytes: u64,
+    /// The most bytes of undrained groups. Default 4 GiB.
+    pub queue_bytes_max: u64,
+    /// The most appends that may wait because the filling group is full. Default 65,536.
+    pub appends_waiting_max: usize,
+    /// Which way groups are written. Default [`Sync::Auto`].
+    pub sync: Sync,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            drained: Position::START,
+            group_bytes_max: 4 << 20,
+            segment_bytes: 64 << 20,
+            first_segment_bytes: 4 << 20,
+            queue_bytes_max: 4 << 30,
+            appends_waiting_max: 65_536,
+            sync: Sync::Auto,
+        }
+    }
+}
+
+impl LogOptions {
+    fn bounds(&self) -> Result<Bounds, OpenError> {
+        let refuse = |option, value, why| Err(OpenError::Option { option, value, why });
+        let block = BLOCK_BYTES as u64;
+        for (option, value) in [
+            ("segment_bytes", self.segment_bytes),
+            ("first_segment_bytes", self.first_segment_bytes),
+        ] {
+            if value < 2 * block || value % block != 0 {
+                return refuse(option, value, "it must be a multiple of 4096, at least 8192");
+            }
+        }
+        if self.segment_bytes > 1 << 40 {
+            return refuse("segment_bytes", self.segment_bytes, "it must be at most 1 TiB");
+        }
+        if self.group_bytes_max < BLOCK_BYTES {
+            let value = self.group_bytes_max as u64;
+            return refuse("group_bytes_max", value, "it must be at least 4096");
+        }
+        let segment_room = usize::try_from(self.segment_bytes - block).unwrap_or(usize::MAX);
+        Ok(Bounds {
+            group_bytes_max: self.group_bytes_max,
+            append_bytes_max: segment_room.min(RECORD_BYTES_MAX + RECORD_HEADER_BYTES),
+            segment_bytes: self.segment_bytes,
+            queue_bytes_max: self.queue_bytes_max,
+            appends_waiting_max: self.appends_waiting_max,
+        })
+    }
+}
+
+/// An open log. Clones are handles to the same log.
+///
+/// Something has to drive it: see [`Log::drive`]. When the last handle is dropped, what was
+/// accepted is still written, then the drivers end.
+#[derive(Debug, Clone)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.with(Committer::close);
+    }
+}
+
+/// What handles, appends and drivers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) drivers: Drivers,
+    pub(crate) by_uring: bool,
+    id: LogId,
+    committer: Mutex<Committer>,
+    tail: watch::Sender<Position>,
+    lock: Mutex<Option<DirLock>>,
+    releasing: Mutex<()>,
+}
+
+impl Log {
+    /// Opens the log in a directory, or makes one; the directory is made if need be.
+    ///
+    /// Reads everything that is not drained, makes good what a crash left, and starts a new
+    /// segment. Blocks while it does. A full disk does not refuse the open: what is there can be
+    /// drained, appends get [`AppendError::Full`] until there is room.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]; damage that is not the rest of a torn write refuses the open.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &LogOptions,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let bounds = options.bounds()?;
+        disk.create_dir(dir).map_err(IoError::on("make the directory", dir))?;
+        let lock = disk.lock(dir).map_err(|error| match error {
+            LockError::Held { pid } => OpenError::InUse { dir: dir.to_owned(), pid },
+            LockError::Io(error) => IoError::on("lock", &dir.join("LOCK"))(error).into(),
+        })?;
+        let id = match recover::read_id(&*disk, dir)? {
+            Some(id) => id,
+            None if segment::numbers(&*disk, dir).map_err(IoError::on("list", dir))?.is_empty() => {
+                recover::make_id(&*disk, dir)?
+            }
+            None => return Err(recover::lost_id(dir).into()),
+        };
+        let recovered = recover::recover(&*disk, dir, id, options.drained)?;
+        let recovery = recovered.recovery;
+        if let Some(torn) = &recovery.torn {
+            tracing::warn!(
+                segment = %torn.path.display(),
+                offset = torn.offset,
+                bytes = torn.bytes,
+                kept = %torn.kept.display(),
+                "the rest of a write that a crash cut off was set aside; none of it was acknowledged"
+            );
+        }
+        let by_uring = options.sync == Sync::Auto && driver::can_uring(&*disk, dir);
+        let number = recovered.next_number;
+        let run = Some(RunStart::new(number, recovered.previous_end));
+        let first = Plan { number, bytes: options.first_segment_bytes, run };
+        let dir: Arc<Path> = Arc::from(dir);
+        let committer = Committer::new(
+            Arc::clone(&dir),
+            bounds,
+            recovered.extents,
+            first,
+            recovery.tail,
+            options.drained,
+        );
+        let shared = Arc::new(Shared {
+            disk,
+            drivers: Drivers::default(),
+            by_uring,
+            id,
+            committer: Mutex::new(committer),
+            tail: watch::Sender::new(recovery.tail),
+            lock: Mutex::new(Some(lock)),
+            releasing: Mutex::new(()),
+            dir,
+        });
+        if let Some(Err(error)) = shared.make_segment()
+            && !is_full(&error)
+        {
+            return Err(IoError::on("make a segment in", &shared.dir)(error).into());
+        }
+        let log = Self { handle: Arc::new(Handle { shared }) };
+        if let Err(error) = log.release(options.drained) {
+            tracing::warn!(%error, "drained segments stay until the next release");
+        }
+        Ok((log, recovery))
+    }
+
+    /// The identity of the log in a directory; `None` where there is none yet. The place a
+    /// cursor kept elsewhere is looked up by, before the log is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<LogId>, ReadError> {
+        recover::read_id(disk, dir)
+    }
+
+    /// The log's identity.
+    pub fn id(&self) -> LogId {
+        self.shared().id
+    }
+
+    /// The log's directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared().dir
+    }
+
+    /// Which way groups are written: `io_uring` (direct, synced writes) or `thread` (a thread
+    /// that calls `fdatasync`).
+    pub fn sync_method(&self) -> &'static str {
+        if self.shared().by_uring { "io_uring" } else { "thread" }
+    }
+
+    /// Whether an append would be taken now, as far as can be known without one. Cheap; meant to
+    /// be asked before a body is read.
+    ///
+    /// # Errors
+    ///
+    /// What an append would get.
+    pub fn has_room(&self) -> Result<(), AppendError> {
+        self.shared().committer().has_room()
+    }
+
+    /// Bytes of groups that are not released, on the disk or on their way to it.
+    pub fn bytes(&self) -> u64 {
+        self.shared().committer().bytes()
+    }
+
+    /// The end of the last durable record.
+    pub fn tail(&self) -> Position {
+        self.shared().tail()
+    }
+
+    /// Waits until there is a durable record beyond `position`, and gives the end of the last.
+    /// Never comes back if there will be none.
+    pub async fn tail_beyond(&self, position: Position) -> Position {
+        let mut tail = self.shared().tail.subscribe();
+        let beyond = tail.wait_for(|tail| *tail > position).await.map(|tail| *tail);
+        beyond.expect("the log that sends is held by this handle")
+    }
+
+    /// Why nothing is acknowledged any more, if a write or a sync failed. The process should say
+    /// so and end; the next open recovers.
+    pub fn poisoned(&self) -> Option<Arc<Poison>> {
+        self.shared().committer().poison().cloned()
+    }
+
+    /// Removes the segments that are wholly before `position`, which is up to where everything
+    /// is stored, for good; the segment that is written to stays. Blocks while it does.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError`]; what was not removed is at the next release.
+    pub fn release(&self, position: Position) -> Result<(), ReleaseError> {
+        let shared = self.shared();
+        let _one_at_a_time = shared.releasing.lock().expect("no release panics");
+        let drained = shared.with(|committer, _| committer.drained(position));
+        for number in drained {
+            let removed = shared.disk.remove(&segment::path(&shared.dir, number));
+            let removed = removed.or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            });
+            // One at a time and synced, oldest first: a crash leaves no gap between two.
+            removed.and_then(|()| shared.disk.sync_dir(&shared.dir)).map_err(|source| {
+                ReleaseError { dir: shared.dir.to_path_buf(), position, source }
+            })?;
+            shared.with(|committer, wake| committer.removed_before(number + 1, wake));
+        }
+        Ok(())
+    }
+
+    /// Takes note of segments that another process removed with [`release`](crate::release).
+    ///
+    /// # Errors
+    ///
+    /// [`IoError`] where the directory can't be listed.
+    pub fn notice_released(&self) -> Result<(), IoError> {
+        self.shared().notice_released()
+    }
+
+    /// Takes no more appends, waits until those that were taken have come to an outcome, and
+    /// ends the drivers. Then another may open the directory. Where nothing drives the log, this
+    /// writes what waits itself.
+    pub async fn close(&self) {
+        let shared = self.shared();
+        shared.with(Committer::close);
+        shared.drivers.ended().await;
+        while shared.write_group() {}
+        drop(shared.lock.lock().expect("nothing panics with it").take());
+    }
+
+    /// Writes and syncs one group if one waits, and says whether it did; blocks while it does.
+    ///
+    /// This is what the drivers do; it is public for those who drive a log by hand.
+    pub fn write_group(&self) -> bool {
+        self.shared().write_group()
+    }
+
+    /// Makes the next segment if one is wanted, and says whether it was; blocks while it does.
+    /// After a failure it is wanted again.
+    ///
+    /// This is what the drivers do; it is public for those who drive a log by hand.
+    pub fn make_segment(&self) -> bool {
+        self.shared().make_segment().is_some()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl Shared {
+    /// Runs `change` under the lock, then wakes whom it said to wake.
+    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut Committer, &mut Wakers) -> R) -> R {
+        let mut wake = Wakers::new();
+        let result = change(&mut self.committer(), &mut wake);
+        for waker in wake {
+            waker.wake();
+        }
+        result
+    }
+
+    pub(crate) fn tail(&self) -> Position {
+        *self.tail.borrow()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.to_path_buf()
+    }
+
+    /// Says how a write went, to everyone it concerns.
+    pub(crate) fn complete(&self, write: Write, result: Result<(), WriteFailure>) {
+        let tail = self.with(|committer, wake| {
+            committer.complete(write, result, wake);
+            committer.tail()
+        });
+        self.tail.send_if_modified(|known| std::mem::replace(known, tail) != tail);
+    }
+
+    pub(crate) fn write_group(&self) -> bool {
+        let Some(write) = self.with(Committer::take_write) else { return false };
+        let result = write_and_sync(&write);
+        self.complete(write, result);
+        true
+    }
+
+    /// Makes the next segment if one is wanted.
+    pub(crate) fn make_segment(&self) -> Option<std::io::Result<()>> {
+        let plan = self.committer().take_plan()?;
+        let access = if self.by_uring { Access::Direct } else { Access::Write };
+        let closing = || self.committer().is_closing();
+        let made = plan.make(&*self.disk, &self.dir, self.id, access, &closing);
+        let result = made.as_ref().map(|_| ()).map_err(|error| {
+            let kind = error.kind();
+            error.raw_os_error().map_or_else(|| kind.into(), std::io::Error::from_raw_os_error)
+        });
+        self.with(|committer, wake| committer.made(made, wake));
+        Some(result)
+    }
+
+    pub(crate) fn notice_released(&self) -> Result<(), IoError> {
+        let numbers = segment::numbers(&*self.disk, &self.dir);
+        let numbers = numbers.map_err(IoError::on("list", &self.dir))?;
+        if let Some(&first) = numbers.first() {
+            self.with(|committer, wake| committer.removed_before(first, wake));
+        }
+        Ok(())
+    }
+
+    fn committer(&self) -> MutexGuard<'_, Committer> {
+        self.committer.lock().expect("nothing panics under the committer's lock")
+    }
+}
+
+/// Writes a group and syncs it, once.
+pub(crate) fn write_and_sync(write: &Write) -> Result<(), WriteFailure> {
+    let failure = |attempted| move |source| WriteFailure { attempted, source };
+    let file = &*write.segment.file;
+    debug_assert!(write.offset >= GROUPS_START);
+    write_full(file, write.buffer.as_slice(), write.offset).map_err(failure("write to"))?;
+    file.sync().map_err(failure("sync"))
+}
