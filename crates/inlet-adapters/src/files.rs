@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use rustix::io::Errno;
 
@@ -39,4 +40,11 @@ pub(crate) fn failure(error: io::Error, attempted: &'static str, path: &Path) ->
 /// after a power cut.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// A path in `directory` that nothing has: 16 random hexadecimal digits.
+pub(crate) fn random_path(directory: &Path) -> io::Result<PathBuf> {
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(io::Error::other)?;
+    Ok(directory.join(hex(&name)))
 }

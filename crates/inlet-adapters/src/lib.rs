@@ -3,6 +3,9 @@
 //! | port | adapter |
 //! | --- | --- |
 //! | [`store`] | [`store::SqliteStore`]: one SQLite file |
+//! | [`bucket`] | [`bucket::DirectoryBucket`]: a directory |
+//! | [`cache`] | [`cache::MemoryCache`]: in this process |
+//! | [`secrets`] | [`secrets::FileSecrets`]: a directory only its owner can read |
 //!
 //! May import `inlet-core` and `inlet-log`. No type of an engine leaves this crate: what a caller
 //! sees is the port, the adapter's constructor and its options.
@@ -13,5 +16,8 @@
 //!
 //! Start reading at [`store::SqliteStore`].
 
+pub mod bucket;
+pub mod cache;
 mod files;
+pub mod secrets;
 pub mod store;

@@ -3,4 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its finding")]
 
+mod bucket;
+mod cache;
+mod secrets;
 mod sqlite;

@@ -1,0 +1,5 @@
+//! Where files, summaries and exports live.
+
+mod directory;
+
+pub use directory::DirectoryBucket;

@@ -1,0 +1,168 @@
+//! The bucket in a directory.
+//!
+//! ```text
+//! ROOT/2/summaries/2026-W47.html        the object with the key summaries/2026-W47.html
+//! ROOT/meta/2/summaries/2026-W47.html   its metadata, as JSON
+//! ROOT/tmp/                             objects that are not whole yet
+//! ```
+//!
+//! An object is a plain file under its own name. The `2` is the number of segments of its key:
+//! so `a` (in `1/`) and `a/b` (in `2/`) can both be there, and no name needs a suffix that might
+//! make it too long.
+//!
+//! An object and its metadata are two files, and a crash may come between them. So the metadata
+//! says which file it is about: by the file's size and its modification time, which a put sets to
+//! a moment that no earlier object of that key had. A put writes the metadata first, with that of
+//! the object it replaces behind it, and then renames the object into its place: whichever object
+//! is there, its metadata is there too. Where the times were lost (a copy made without them), the
+//! size decides, and where that is not enough, the bytes.
+//!
+//! Everything is synced before it is renamed, and each directory after, so that what `put` said
+//! holds after a power cut. Puts and deletes under one directory wait for each other, also across
+//! processes, by a lock on the directory of the metadata.
+
+mod body;
+mod layout;
+mod list;
+mod meta;
+mod upload;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta};
+use tokio::task::{self, JoinHandle};
+
+use self::body::FileBody;
+use self::layout::Layout;
+use self::upload::Upload;
+
+/// How many bytes are written and read at a time. Two such pieces are held an object: one on its
+/// way to or from the disk, one on its way from or to the client.
+const PIECE_BYTES: usize = 512 << 10;
+
+/// A [`Bucket`] in a directory.
+///
+/// Beyond the contract: a file that was put into its tree by hand has no metadata and is not
+/// listed; one that was changed by hand is told as [`FailureKind::Damaged`] if its size changed.
+#[derive(Clone)]
+pub struct DirectoryBucket {
+    layout: Arc<Layout>,
+    clock: Arc<dyn Clock>,
+}
+
+impl DirectoryBucket {
+    /// Opens the bucket in `root`, or makes it where there is none, and removes what crashed puts
+    /// left behind. Blocks, for milliseconds; for the start of a process.
+    pub fn open(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let layout = Layout::open(root.into())?;
+        Ok(Self { layout: Arc::new(layout), clock })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        self.layout.root()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Layout) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let layout = Arc::clone(&self.layout);
+        finished(task::spawn_blocking(move || work(&layout))).await
+    }
+}
+
+#[async_trait]
+impl Bucket for DirectoryBucket {
+    async fn put(
+        &self,
+        key: &BucketKey,
+        content_type: &str,
+        body: &mut dyn ByteStream,
+    ) -> Result<ObjectMeta, Failure> {
+        let layout = Arc::clone(&self.layout);
+        // While one piece is written and hashed, the next one arrives.
+        let mut working = task::spawn_blocking(move || Upload::begin(&layout));
+        loop {
+            let gathered = gather(body).await;
+            let upload = finished(working).await?;
+            let (pieces, ended) = match gathered {
+                Ok(gathered) => gathered,
+                Err(failure) => {
+                    let dropped = move |_: &Layout| {
+                        drop(upload);
+                        Ok(())
+                    };
+                    self.blocking(dropped).await?;
+                    return Err(failure);
+                }
+            };
+            working = task::spawn_blocking(move || upload.write(&pieces));
+            if ended {
+                break;
+            }
+        }
+        let upload = finished(working).await?;
+        let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
+        self.blocking(move |layout| upload.commit(layout, &key, content_type, now)).await
+    }
+
+    async fn get(
+        &self,
+        key: &BucketKey,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object>, Failure> {
+        let key = key.clone();
+        let opened = self.blocking(move |layout| meta::open(layout, &key)).await?;
+        let Some((file, meta)) = opened else { return Ok(None) };
+        let path = self.layout.object(&meta.key);
+        let body = FileBody::new(file, path, meta.bytes, range);
+        Ok(Some(Object { meta, body: Box::new(body) }))
+    }
+
+    async fn head(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        let key = key.clone();
+        self.blocking(move |layout| Ok(meta::open(layout, &key)?.map(|(_, meta)| meta))).await
+    }
+
+    async fn delete(&self, key: &BucketKey) -> Result<(), Failure> {
+        let key = key.clone();
+        self.blocking(move |layout| meta::delete(layout, &key)).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BucketKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Failure> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.blocking(move |layout| list::list(layout, &prefix, after, limit)).await
+    }
+}
+
+/// Waits for work on a blocking thread.
+async fn finished<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    work.await.map_err(|error| {
+        let cause: Box<dyn Error + Send + Sync> = Box::from(error);
+        Failure::new(FailureKind::Unavailable, "finish", "work on the bucket").because(cause)
+    })?
+}
+
+/// The next pieces of a stream, [`PIECE_BYTES`] or a little more in all, and whether it ended.
+async fn gather(body: &mut dyn ByteStream) -> Result<(Vec<Bytes>, bool), Failure> {
+    let mut pieces = Vec::new();
+    let mut bytes = 0;
+    while bytes < PIECE_BYTES {
+        let Some(piece) = body.next().await else { return Ok((pieces, true)) };
+        let piece = piece?;
+        bytes += piece.len();
+        pieces.push(piece);
+    }
+    Ok((pieces, false))
+}

@@ -1,0 +1,158 @@
+//! An object on its way in.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use inlet_core::document::{Timestamp, hex};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{BucketKey, ObjectMeta};
+use sha2::{Digest, Sha256};
+
+use super::layout::{self, Layout};
+use super::meta::{self, Sidecar, Told};
+use crate::files;
+
+/// How many slices are handed to the system at once.
+const SLICES_MAX: usize = 64;
+/// How often a moment is looked for that tells an object from the one before it.
+const MOMENTS_MAX: i64 = 64;
+
+/// A file that is written and not yet an object. Dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct Upload {
+    file: File,
+    path: PathBuf,
+    sha256: Sha256,
+    bytes: u64,
+    committed: bool,
+    /// Held so that no other process takes the file for a crashed put's.
+    _in_use: File,
+}
+
+impl Upload {
+    pub(super) fn begin(layout: &Layout) -> Result<Self, Failure> {
+        let failed = |error| files::failure(error, "begin an object in", layout.tmp());
+        let in_use = layout.use_tmp().map_err(failed)?;
+        let path = files::random_path(layout.tmp()).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+        let sha256 = Sha256::new();
+        Ok(Self { file, path, sha256, bytes: 0, committed: false, _in_use: in_use })
+    }
+
+    /// Writes the pieces behind what is there.
+    pub(super) fn write(mut self, pieces: &[Bytes]) -> Result<Self, Failure> {
+        for some in pieces.chunks(SLICES_MAX) {
+            let mut slices: Vec<_> = some.iter().map(|piece| IoSlice::new(piece)).collect();
+            write_all(&mut self.file, &mut slices)
+                .map_err(|error| files::failure(error, "write", &self.path))?;
+            for piece in some {
+                self.sha256.update(piece);
+                self.bytes += piece.len() as u64;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Makes it the object with that key, in place of the one that is there.
+    pub(super) fn commit(
+        mut self,
+        layout: &Layout,
+        key: &BucketKey,
+        content_type: String,
+        now: Timestamp,
+    ) -> Result<ObjectMeta, Failure> {
+        let path = layout.object(key);
+        let failed = |error| files::failure(error, "put the object", &path);
+        let _lock = layout.lock(key)?;
+        let before = meta::current(layout, key)?;
+        let sha256 = hex(&self.sha256.finalize_reset());
+        let modified = self.stamp(now, before.as_ref()).map_err(failed)?;
+        self.file.sync_all().map_err(failed)?;
+        let told =
+            Told { bytes: self.bytes, modified_us: modified.as_micros(), content_type, sha256 };
+        let meta = told.meta(key);
+        Sidecar { objects: std::iter::once(told).chain(before).collect() }
+            .write(layout, key)
+            .map_err(failed)?;
+        layout::make_directories(layout::parent(&path)).map_err(failed)?;
+        fs::rename(&self.path, &path).map_err(failed)?;
+        self.committed = true;
+        files::sync_directory(layout::parent(&path)).map_err(failed)?;
+        Ok(meta)
+    }
+
+    /// Gives the file a modification time that tells it from the object that is there: `now`, or
+    /// a little later. It is read back, for a file system may keep less of it.
+    fn stamp(&self, now: Timestamp, before: Option<&Told>) -> io::Result<Timestamp> {
+        for later in 0..MOMENTS_MAX {
+            // First by microseconds; where the file system keeps no such, by seconds.
+            let shift = if later < 4 { later } else { later * 1_000_000 };
+            let moment = now.as_micros().saturating_add(shift);
+            self.file.set_modified(system_time(moment))?;
+            let kept = meta::modified_us(&self.file.metadata()?);
+            if before.is_none_or(|told| (told.bytes, told.modified_us) != (self.bytes, kept)) {
+                return Ok(Timestamp::from_micros(kept));
+            }
+        }
+        Err(io::Error::other("the file system keeps no modification times"))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.committed
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "an unfinished object stays until the next start");
+        }
+    }
+}
+
+/// Writes a small file whole under a name in the same file system, synced.
+pub(super) fn write_small(layout: &Layout, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = files::random_path(layout.tmp())?;
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        files::sync_directory(layout::parent(path))
+    })();
+    if written.is_err() && unfinished.exists() {
+        fs::remove_file(&unfinished)?;
+    }
+    written
+}
+
+fn write_all(file: &mut File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn system_time(micros: i64) -> SystemTime {
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    let moved = if micros < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    };
+    moved.unwrap_or(UNIX_EPOCH)
+}
+
+/// The failure of an object whose metadata does not fit it.
+pub(super) fn misfit(path: &Path) -> Failure {
+    Failure::new(FailureKind::Damaged, "find the metadata that fits", path.display().to_string())
+        .hint("the file was changed outside of Inlet; put it again")
+}

@@ -1,0 +1,5 @@
+//! What can be had again from elsewhere.
+
+mod memory;
+
+pub use memory::MemoryCache;

@@ -1,0 +1,5 @@
+//! Small named values that nobody else may read.
+
+mod file;
+
+pub use file::FileSecrets;

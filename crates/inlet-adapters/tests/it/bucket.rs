@@ -1,0 +1,270 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use inlet_adapters::bucket::DirectoryBucket;
+use inlet_core::failure::FailureKind;
+use inlet_core::ports::{Bucket, BucketKey, FixedBytes, SystemClock};
+use inlet_testkit::clock::ManualClock;
+use inlet_testkit::contract::bucket::BucketFixture;
+use tempfile::TempDir;
+
+struct Directory {
+    directory: TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), clock: Arc::default() }
+    }
+}
+
+impl Directory {
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("bucket")
+    }
+
+    fn bucket(&self) -> DirectoryBucket {
+        DirectoryBucket::open(self.root(), self.clock.clone()).unwrap()
+    }
+
+    fn object(&self, key: &str) -> PathBuf {
+        self.root().join(key.split('/').count().to_string()).join(key)
+    }
+
+    fn metadata(&self, key: &str) -> PathBuf {
+        self.root().join("meta").join(key.split('/').count().to_string()).join(key)
+    }
+}
+
+#[async_trait]
+impl BucketFixture for Directory {
+    async fn open(&self) -> Arc<dyn Bucket> {
+        Arc::new(self.bucket())
+    }
+
+    /// Unfinished files, metadata of no object, and empty directories of keys.
+    async fn remains(&self) -> Vec<String> {
+        let mut remains = Vec::new();
+        look(&self.root(), &self.root(), &mut remains);
+        remains
+    }
+}
+
+fn look(root: &Path, directory: &Path, remains: &mut Vec<String>) {
+    let entries: Vec<_> = fs::read_dir(directory).unwrap().map(Result::unwrap).collect();
+    let own = [root.to_owned(), root.join("tmp"), root.join("meta")];
+    if entries.is_empty() && !own.contains(&directory.to_owned()) {
+        remains.push(directory.display().to_string());
+    }
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            look(root, &path, remains);
+            continue;
+        }
+        let metadata = path.strip_prefix(root.join("meta"));
+        let orphan = metadata.is_ok_and(|object| !root.join(object).exists());
+        if orphan || path.starts_with(root.join("tmp")) {
+            remains.push(path.display().to_string());
+        }
+    }
+}
+
+mod with_a_clock_that_stands_still {
+    inlet_testkit::bucket_contract!(super::Directory::default());
+}
+
+fn key(name: &str) -> BucketKey {
+    BucketKey::new(name).unwrap()
+}
+
+async fn put(bucket: &DirectoryBucket, name: &str, body: &str) {
+    let mut stream = FixedBytes::new(body.to_owned());
+    bucket.put(&key(name), "text/plain", &mut stream).await.unwrap();
+}
+
+async fn text(bucket: &DirectoryBucket, name: &str) -> Option<String> {
+    let mut object = bucket.get(&key(name), None).await.unwrap()?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = object.body.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    Some(String::from_utf8(bytes).unwrap())
+}
+
+#[tokio::test]
+async fn an_object_is_a_plain_file_under_its_own_name() {
+    let directory = Directory::default();
+    put(&directory.bucket(), "summaries/2026-W47.html", "<p>").await;
+    let file = directory.root().join("2/summaries/2026-W47.html");
+    assert_eq!(fs::read_to_string(file).unwrap(), "<p>");
+}
+
+#[tokio::test]
+async fn what_a_crashed_put_left_is_removed_at_the_next_start() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    let unfinished = directory.root().join("tmp/0011223344556677");
+    fs::write(&unfinished, "half an obj").unwrap();
+    drop(bucket);
+    put(&directory.bucket(), "a", "1").await;
+    assert!(!unfinished.exists());
+    assert_eq!(directory.remains().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_another_process_is_putting_is_not_removed() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    let in_use = fs::File::open(directory.root().join("tmp")).unwrap();
+    in_use.lock_shared().unwrap();
+    let unfinished = directory.root().join("tmp/0011223344556677");
+    fs::write(&unfinished, "half an obj").unwrap();
+    drop(bucket);
+    directory.bucket();
+    assert!(unfinished.exists());
+    drop(in_use);
+    directory.bucket();
+    assert!(!unfinished.exists());
+}
+
+#[tokio::test]
+async fn a_crash_between_metadata_and_object_leaves_the_old_object_with_its_own() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    for (old, new) in [("old", "the new one"), ("one", "two")] {
+        put(&bucket, "a/b", old).await;
+        let before = bucket.head(&key("a/b")).await.unwrap().unwrap();
+        let kept = directory.directory.path().join("kept");
+        fs::rename(directory.object("a/b"), &kept).unwrap();
+        fs::copy(&kept, directory.object("a/b")).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(directory.object("a/b"))
+            .unwrap()
+            .set_modified(fs::metadata(&kept).unwrap().modified().unwrap())
+            .unwrap();
+        put(&bucket, "a/b", new).await;
+        // As if the crash had come before the rename: the old file is still in its place.
+        fs::rename(&kept, directory.object("a/b")).unwrap();
+        let bucket = directory.bucket();
+        assert_eq!(bucket.head(&key("a/b")).await.unwrap().unwrap(), before);
+        assert_eq!(text(&bucket, "a/b").await.as_deref(), Some(old));
+        put(&bucket, "a/b", new).await;
+        let after = bucket.head(&key("a/b")).await.unwrap().unwrap();
+        assert_ne!(after.sha256, before.sha256);
+        assert_eq!(text(&bucket, "a/b").await.as_deref(), Some(new));
+        bucket.delete(&key("a/b")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_lost_its_times_is_read_all_the_same() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "a", "one").await;
+    // Replaced by one of the same size, so that only the bytes tell which it is.
+    put(&bucket, "a", "two").await;
+    let put = bucket.head(&key("a")).await.unwrap().unwrap();
+    let file = fs::File::options().write(true).open(directory.object("a")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(bucket.head(&key("a")).await.unwrap().unwrap(), put);
+    assert_eq!(text(&bucket, "a").await.as_deref(), Some("two"));
+}
+
+#[tokio::test]
+async fn an_object_that_was_changed_by_hand_is_damage_and_can_be_put_again() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "a", "one").await;
+    fs::write(directory.object("a"), "longer than it was").unwrap();
+    let failure = bucket.get(&key("a"), None).await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Damaged);
+    assert!(failure.to_string().ends_with("1/a"), "{failure}");
+    put(&bucket, "a", "again").await;
+    assert_eq!(text(&bucket, "a").await.as_deref(), Some("again"));
+}
+
+#[tokio::test]
+async fn a_file_put_there_by_hand_is_no_object_and_hides_none() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "b", "1").await;
+    put(&bucket, "d", "1").await;
+    for name in ["a", "c", ".DS_Store"] {
+        fs::write(directory.object(name), "by hand").unwrap();
+    }
+    let listed = bucket.list("", None, 2).await.unwrap();
+    let keys: Vec<_> = listed.iter().map(|meta| meta.key.as_str()).collect();
+    assert_eq!(keys, ["b", "d"]);
+    assert!(bucket.get(&key("a"), None).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn metadata_that_outlived_its_object_harms_nothing() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "a", "one").await;
+    fs::remove_file(directory.object("a")).unwrap();
+    assert_eq!(bucket.head(&key("a")).await.unwrap(), None);
+    assert_eq!(bucket.list("", None, 10).await.unwrap(), []);
+    bucket.delete(&key("a")).await.unwrap();
+    assert!(!directory.metadata("a").exists());
+}
+
+#[tokio::test]
+async fn more_objects_than_a_directory_is_read_at_once_are_all_listed() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "many/0000", "x").await;
+    let (object, metadata) = (directory.object("many/0000"), directory.metadata("many/0000"));
+    for n in 1..2_500 {
+        let name = format!("many/{n:04}");
+        fs::hard_link(&object, directory.object(&name)).unwrap();
+        fs::hard_link(&metadata, directory.metadata(&name)).unwrap();
+    }
+    let all = bucket.list("many/", None, 5_000).await.unwrap();
+    assert_eq!(all.len(), 2_500);
+    assert!(all.is_sorted_by(|a, b| a.key < b.key));
+    let some = bucket.list("many/1", Some(&key("many/1023")), 3).await.unwrap();
+    let keys: Vec<_> = some.iter().map(|meta| meta.key.as_str()).collect();
+    assert_eq!(keys, ["many/1024", "many/1025", "many/1026"]);
+}
+
+#[tokio::test]
+async fn puts_and_deletes_side_by_side_never_leave_half_an_object() {
+    let directory = Directory::default();
+    let (one, other) = (directory.bucket(), directory.bucket());
+    let putting = async {
+        for n in 0..40 {
+            put(&one, "a/b/c", &"x".repeat(n)).await;
+        }
+    };
+    let deleting = async {
+        for _ in 0..40 {
+            other.delete(&key("a/b/c")).await.unwrap();
+        }
+    };
+    let reading = async {
+        for _ in 0..80 {
+            if let Some(object) = one.get(&key("a/b/c"), None).await.unwrap() {
+                assert!(object.meta.bytes < 40);
+            }
+        }
+    };
+    tokio::join!(putting, deleting, reading);
+    one.delete(&key("a/b/c")).await.unwrap();
+    assert_eq!(directory.remains().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_bucket_in_a_place_that_can_not_be_is_refused_by_name() {
+    let directory = Directory::default();
+    fs::write(directory.root(), "in the way").unwrap();
+    let failure = DirectoryBucket::open(directory.root(), Arc::new(SystemClock)).err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
+    assert!(failure.to_string().contains("bucket"), "{failure}");
+}
