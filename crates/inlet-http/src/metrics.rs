@@ -212,6 +212,13 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_counted_under_its_own_name() {
+        for problem in crate::problem::Problem::all(&Default::default()) {
+            assert!(CODES.contains(&problem.code), "{}", problem.code);
+        }
+    }
+
+    #[test]
     fn an_answer_falls_into_its_bucket() {
         let metrics = Metrics::default();
         metrics.answered(0, 202, Duration::from_micros(250));

@@ -8,7 +8,9 @@
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use inlet_core::accept::AcceptError;
+use inlet_core::auth::Scope;
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::limits::Limits;
 use inlet_core::rejection::Rejection;
 use serde_json::{Map, Value, json};
 
@@ -67,6 +69,10 @@ impl Problem {
             Rejection::BatchTooLong { limit } | Rejection::StreamLimit { limit } => {
                 more.insert("limit".to_owned(), json!(limit));
             }
+            Rejection::JsonInvalid(fault) => {
+                more.insert("line".to_owned(), json!(fault.line));
+                more.insert("column".to_owned(), json!(fault.column));
+            }
             _ => {}
         }
         let retry_after_s = match rejection {
@@ -116,6 +122,41 @@ impl Problem {
             retry_after_s: None,
             more: Map::new(),
         }
+    }
+
+    /// Every problem there is, in the order of the docs. Details that depend on a request are
+    /// those of an example.
+    pub(crate) fn all(limits: &Limits) -> Vec<Self> {
+        let fault = inlet_core::json::check(b"", 1).expect_err("nothing is no JSON");
+        let rejections = [
+            Rejection::TokenMissing,
+            Rejection::TokenUnknown,
+            Rejection::ScopeMissing(Scope::Save),
+            Rejection::NotFound,
+            Rejection::MethodNotAllowed,
+            Rejection::RequestMalformed("there is no Host"),
+            Rejection::RequestTimeout,
+            Rejection::ParameterInvalid { name: "limit", expected: "a whole number from 1" },
+            Rejection::IdInvalid,
+            Rejection::StreamNameInvalid,
+            Rejection::StreamLimit { limit: limits.streams_max },
+            Rejection::KeyInvalid,
+            Rejection::KeyConflict,
+            Rejection::MediaTypeUnsupported,
+            Rejection::EncodingUnsupported,
+            Rejection::EncodingInvalid("gzip"),
+            Rejection::BodyEmpty,
+            Rejection::BodyTooLarge { limit_bytes: limits.body_bytes_max },
+            Rejection::BodyIncomplete,
+            Rejection::BodyTimeout,
+            Rejection::JsonInvalid(fault),
+            Rejection::BatchEmpty,
+            Rejection::BatchTooLong { limit: limits.batch_documents_max },
+            Rejection::RateLimited { retry_after_s: 1 },
+        ];
+        let failures = [FailureKind::Full, FailureKind::Unavailable, FailureKind::Damaged];
+        let failures = failures.map(|kind| Self::failed(&Failure::new(kind, "do", "this")));
+        rejections.iter().map(Self::rejected).chain(failures).collect()
     }
 
     /// The members that any form of it has; `instance` where a path is known.

@@ -53,6 +53,13 @@ pub enum Endpoint {
     Style,
 }
 
+impl Endpoint {
+    /// Whether it tells how the instance is, and is answered on every listener.
+    pub fn is_health(self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz)
+    }
+}
+
 /// How much body a route reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLimit {

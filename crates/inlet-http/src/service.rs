@@ -108,7 +108,14 @@ async fn handle(
     if let Some(refusal) = connection.refusal_of(&head.method) {
         return (Metrics::NO_ROUTE, Err(Unhandled::Refused(refusal.into())));
     }
-    let (route, parameter) = match routes::find(&head.method, head.uri.path()) {
+    let found = routes::find(&head.method, head.uri.path());
+    if let Face::Redirect { https_port } = connection.face()
+        && !matches!(found, Match::Route(route, _) if route.endpoint.is_health())
+    {
+        let redirected = site::redirect(head, https_port).map_err(Unhandled::Refused);
+        return (Metrics::NO_ROUTE, redirected);
+    }
+    let (route, parameter) = match found {
         Match::Route(route, parameter) => (route, parameter),
         Match::OtherMethods => {
             return (Metrics::NO_ROUTE, refused(Rejection::MethodNotAllowed));
@@ -117,11 +124,6 @@ async fn handle(
     };
     let row = row_of(route);
     let call = Call { app, connection, route, parameter, head, id };
-    if let Face::Redirect { https_port } = connection.face()
-        && !matches!(route.endpoint, Endpoint::Healthz | Endpoint::Readyz)
-    {
-        return (row, site::redirect(&call, https_port).map_err(Unhandled::Refused));
-    }
     let mut dispatched = pin!(dispatch(&call, body));
     let handled = std::future::poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| dispatched.as_mut().poll(cx))) {

@@ -8,10 +8,10 @@ mod openapi;
 
 use http::StatusCode;
 use http::header::{HOST, HeaderValue, LOCATION};
+use http::request::Parts;
 use inlet_core::rejection::Rejection;
 
 use crate::answer::{Answer, CSS, Handled, asset, empty};
-use crate::call::Call;
 use crate::pages;
 
 /// The style of all pages.
@@ -20,12 +20,12 @@ pub(crate) fn style() -> Answer {
 }
 
 /// Sends the client to the same place over HTTPS.
-pub(crate) fn redirect(call: &Call<'_>, https_port: u16) -> Handled {
+pub(crate) fn redirect(head: &Parts, https_port: u16) -> Handled {
     const NO_HOST: Rejection = Rejection::RequestMalformed("there is no Host to redirect to");
-    let given = call.head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = given.or(call.head.uri.host()).map(without_port).filter(|host| !host.is_empty());
+    let given = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = given.or(head.uri.host()).map(without_port).filter(|host| !host.is_empty());
     let host = host.ok_or(NO_HOST)?;
-    let rest = call.head.uri.path_and_query().map_or("/", |rest| rest.as_str());
+    let rest = head.uri.path_and_query().map_or("/", |rest| rest.as_str());
     let location = match https_port {
         443 => format!("https://{host}{rest}"),
         port => format!("https://{host}:{port}{rest}"),

@@ -52,7 +52,7 @@ pub(super) async fn serve_tls(
         Ok(Err(_)) => return app.metrics.handshake_failed(),
         Err(_) => return app.metrics.connection_timed_out(),
     };
-    connection.note_ready();
+    connection.note_secure();
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         serve_http2(stream, &[], app, connection).await;
     } else {

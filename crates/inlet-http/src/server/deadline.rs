@@ -84,8 +84,11 @@ pub(super) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> O
     if !past(standing.quiet_since_ms, silence) {
         return None;
     }
-    // A client of HTTP/2 is told first; that its streams stand still may be its own doing.
-    if standing.http2 && !past(standing.quiet_since_ms, silence + deadlines.write) {
+    // A client that speaks HTTP/2 is told first, so that it sends nothing that would be lost.
+    if standing.http2
+        && standing.served
+        && !past(standing.quiet_since_ms, silence + deadlines.write)
+    {
         return Some(Verdict::Drain);
     }
     Some(Verdict::Close)

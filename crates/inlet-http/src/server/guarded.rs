@@ -133,7 +133,12 @@ impl<S: ClientStream> GuardedIo<S> {
     ) -> Poll<io::Result<bool>> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
-        let Some(scanner) = &mut self.scanner else { return Poll::Ready(Ok(false)) };
+        let Some(scanner) = &mut self.scanner else {
+            if out.filled().len() > before {
+                self.connection.note_begun();
+            }
+            return Poll::Ready(Ok(false));
+        };
         let read = &out.filled()[before..];
         if read.is_empty() {
             self.ended = Ended::Yes;

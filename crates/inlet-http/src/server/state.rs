@@ -126,6 +126,7 @@ pub(crate) struct ConnectionState {
     busy: AtomicU32,
     served: AtomicBool,
     http2: AtomicBool,
+    secure: AtomicBool,
     quiet_since_ms: AtomicU64,
     head_since_ms: AtomicU64,
     blocked_since_ms: AtomicU64,
@@ -151,6 +152,7 @@ impl ConnectionState {
             busy: AtomicU32::new(0),
             served: AtomicBool::new(false),
             http2: AtomicBool::new(false),
+            secure: AtomicBool::new(false),
             quiet_since_ms: AtomicU64::new(lane.now_ms()),
             head_since_ms: AtomicU64::new(0),
             blocked_since_ms: AtomicU64::new(0),
@@ -212,12 +214,24 @@ impl ConnectionState {
 
     pub(super) fn note_http2(&self) {
         self.http2.store(true, Relaxed);
-        self.served.store(true, Relaxed);
+    }
+
+    /// Notes that the first bytes of HTTP/2 came: from here on silence is that of an idle client.
+    pub(super) fn note_begun(&self) {
+        if !self.served.load(Relaxed) {
+            self.served.store(true, Relaxed);
+        }
     }
 
     /// Notes that the handshake is over and the silence begins anew.
-    pub(super) fn note_ready(&self) {
+    pub(super) fn note_secure(&self) {
+        self.secure.store(true, Relaxed);
         self.quiet_since_ms.store(self.lane.now_ms(), Relaxed);
+    }
+
+    /// Whether the client speaks TLS to us. Behind a proxy that ends TLS it does not.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure.load(Relaxed)
     }
 
     /// Notes whether a part of a head is here.

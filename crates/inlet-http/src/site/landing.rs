@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use http::header::{HeaderValue, VARY};
+use http::header::{HOST, HeaderValue, VARY};
 use inlet_core::dead_letter::DeadLetterFilter;
+use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
 use inlet_core::ports::Depth;
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ pub(crate) async fn show(call: &Call<'_>) -> Handled {
     call.query()?;
     let figures = recent(call.app).await;
     let mut answer = if prefers_html(&call.head.headers) {
-        page(StatusCode::OK, as_page(call.app, &figures))
+        page(StatusCode::OK, as_page(call.app, &figures, &origin(call)))
     } else {
         json_answer(StatusCode::OK, &as_json(call.app, &figures))
     };
@@ -109,7 +110,7 @@ fn as_json(app: &App, figures: &Figures) -> Value {
     })
 }
 
-fn as_page(app: &App, figures: &Figures) -> String {
+fn as_page(app: &App, figures: &Figures, origin: &str) -> String {
     let instance = &app.instance;
     let store = figures.store;
     let number = |value: Option<u64>| value.map_or_else(|| "–".to_owned(), grouped);
@@ -123,23 +124,44 @@ fn as_page(app: &App, figures: &Figures) -> String {
         None => "waiting to be stored".to_owned(),
     };
     let streams = store.map_or(0, |store| store.streams);
+    let dead_note = match store.map(|store| store.dead_letters.0) {
+        None => "",
+        Some(0) => "all that came was stored",
+        Some(_) => "kept whole, with their cause",
+    };
     let values = [
         ("instance", html(instance.id())),
         ("zone", html(instance.zone())),
         ("version", html(instance.version())),
-        ("started", instance.started().to_string()),
+        ("started", minute(instance.started())),
         ("uptime", duration(instance.uptime())),
         ("accepted", grouped(app.metrics.accepted_documents())),
         ("documents", number(store.map(|store| store.documents))),
         ("bytes", store.map_or_else(|| "–".to_owned(), |store| bytes(store.bytes))),
         ("streams", format!("{streams} {}", if streams == 1 { "stream" } else { "streams" })),
         ("dead_letters", dead),
+        ("dead_letters_note", dead_note.to_owned()),
         ("queue", queue),
         ("queue_of", queue_of),
+        ("origin", html(origin)),
         ("note", if store.is_some() { String::new() } else { STORE_AWAY.to_owned() }),
     ];
     let values: Vec<(&str, &str)> = values.iter().map(|(name, text)| (*name, &**text)).collect();
     framed("Inlet", &fill(PAGE, &values))
+}
+
+/// Where the client found us, for the line that it can paste.
+fn origin(call: &Call<'_>) -> String {
+    let host = call.head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| call.head.uri.authority().map(|host| host.as_str()));
+    let scheme = if call.connection.is_secure() { "https" } else { "http" };
+    format!("{scheme}://{}", host.unwrap_or("localhost"))
+}
+
+/// A moment to the minute: `2026-11-21 02:03Z`.
+fn minute(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.get(..16).map_or_else(|| text.clone(), |start| format!("{}Z", start.replace('T', " ")))
 }
 
 const STORE_AWAY: &str = "<p class=\"note\">The store does not answer just now. Documents are \

@@ -1,10 +1,163 @@
-//! The description of the API, made from the table of routes.
+//! The description of the API, made from the table of routes and what is said of each.
 
-use serde_json::{Value, json};
+mod said;
 
-use crate::app::App;
+use inlet_core::limits::Limits;
+use serde_json::{Map, Value, json};
+
+pub(super) use self::said::{Said, parameter_text, said};
+use crate::problem::Problem;
+use crate::routes::{BodyLimit, ROUTES, Route};
 
 /// The whole description, OpenAPI 3.1.
-pub(super) fn document(app: &App) -> Value {
-    json!({"openapi": "3.1.0", "info": {"title": "Inlet", "version": app.instance.version()}})
+pub(super) fn document(version: &str, limits: &Limits) -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route, limits);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Inlet",
+            "version": version,
+            "summary": "Takes JSON over HTTPS, and answers once it is safe.",
+            "description": "Query parameters that are not listed are refused, so that one that is \
+                misspelt is not taken for none. All answers carry X-Request-Id and X-Instance-Id.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+            "schemas": {"Problem": problem_schema(limits), "Receipt": receipt_schema()},
+        },
+    })
+}
+
+fn operation(route: &Route, limits: &Limits) -> Value {
+    let Said { description, answers, headers } = said(route.endpoint);
+    let mut operation = json!({
+        "operationId": operation_id(route),
+        "summary": route.summary,
+        "description": description,
+        "parameters": parameters(route, headers),
+        "responses": responses(route, answers),
+    });
+    if let Some(body) = request_body(route, limits) {
+        operation["requestBody"] = body;
+    }
+    if let Some(scope) = route.scope {
+        operation["security"] = json!([{"token": []}, {"bearer": []}]);
+        operation["x-scope"] = json!(scope.as_str());
+    } else {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+/// The name of the endpoint with a small letter first: `saveBatch`.
+fn operation_id(route: &Route) -> String {
+    let name = format!("{:?}", route.endpoint);
+    name[..1].to_ascii_lowercase() + &name[1..]
+}
+
+fn parameters(route: &Route, headers: &[&str]) -> Vec<Value> {
+    let in_path = route.path.find('{').map(|at| route.path[at + 1..].trim_end_matches('}'));
+    let parameter = |name: &str, place: &str| {
+        json!({
+            "name": name,
+            "in": place,
+            "required": place == "path",
+            "description": parameter_text(name),
+            "schema": {"type": if name == "limit" { "integer" } else { "string" }},
+        })
+    };
+    let path = in_path.into_iter().map(|name| parameter(name, "path"));
+    let query = route.query.iter().map(|name| parameter(name, "query"));
+    let headers = headers.iter().map(|name| parameter(name, "header"));
+    path.chain(query).chain(headers).collect()
+}
+
+fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
+    let any = json!({"schema": {}});
+    let content = match route.body {
+        BodyLimit::None => return None,
+        BodyLimit::Document => json!({"application/json": any}),
+        BodyLimit::Batch => json!({
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "array"}},
+        }),
+        BodyLimit::Settings => json!({"application/json": {"schema": {
+            "type": "object",
+            "required": ["where"],
+            "additionalProperties": false,
+            "properties": {
+                "where": {"type": "string", "description": parameter_text("where")},
+                "dry_run": {"type": "boolean", "default": false},
+            },
+        }}}),
+    };
+    let limit = route.body.bytes_max(limits);
+    let description = format!("At most {limit} bytes.");
+    Some(json!({"required": true, "description": description, "content": content}))
+}
+
+fn responses(route: &Route, answers: &[(u16, &str)]) -> Value {
+    let mut responses = Map::new();
+    for (status, text) in answers {
+        let mut response = json!({"description": text});
+        if *status == 202 && route.body == BodyLimit::Document {
+            let schema = json!({"$ref": "#/components/schemas/Receipt"});
+            response["content"] = json!({"application/json": {"schema": schema}});
+        }
+        responses.insert(status.to_string(), response);
+    }
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    let content = json!({"application/problem+json": {"schema": schema}});
+    responses.insert(
+        "default".to_owned(),
+        json!({"description": "What went wrong", "content": content}),
+    );
+    Value::Object(responses)
+}
+
+fn receipt_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["ResponseMetadata", "MD5OfMessageBody", "MessageId", "body"],
+        "properties": {
+            "ResponseMetadata": {
+                "type": "object",
+                "properties": {"RequestId": {"type": "string"}},
+            },
+            "MD5OfMessageBody": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "MessageId": {"type": "string", "format": "uuid"},
+            "body": {"type": "string", "description": "The document as it was sent, as text"},
+        },
+    })
+}
+
+fn problem_schema(limits: &Limits) -> Value {
+    let codes: Vec<&str> = Problem::all(limits).iter().map(|problem| problem.code).collect();
+    json!({
+        "type": "object",
+        "description": "RFC 9457, with three more members",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "instance": {"type": "string"},
+            "errorType": {"type": "string", "enum": codes},
+            "httpStatus": {"type": "integer"},
+            "requestId": {"type": "string"},
+            "line": {"type": "integer", "description": "Of a fault in JSON, from 1"},
+            "column": {"type": "integer", "description": "Of a fault in JSON, from 1"},
+            "limit": {"type": "integer"},
+        },
+    })
 }

@@ -1,5 +1,15 @@
 //! The whole face of Inlet over real loopback sockets, with engines in memory behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers do too")]
+
+mod caps;
 mod client;
 mod harness;
+mod http2;
+mod read;
 mod save;
+mod shutdown;
+mod site;
+mod slow;
+mod smuggling;
+mod tls;

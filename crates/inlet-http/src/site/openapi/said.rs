@@ -1,0 +1,134 @@
+//! What is said of each route, beside what its row says.
+
+use crate::routes::Endpoint;
+
+/// What is said of a route.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::site) struct Said {
+    /// What it does, in full sentences.
+    pub(in crate::site) description: &'static str,
+    /// Its good answers, and those worth a word of their own.
+    pub(in crate::site) answers: &'static [(u16, &'static str)],
+    /// The headers it knows, beside the usual ones.
+    pub(in crate::site) headers: &'static [&'static str],
+}
+
+const fn plain(description: &'static str, answers: &'static [(u16, &'static str)]) -> Said {
+    Said { description, answers, headers: &[] }
+}
+
+/// What is said of a route.
+pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
+    match endpoint {
+        Endpoint::Save => Said {
+            description: "Takes one JSON value, in UTF-8. The answer comes once it is safe: after \
+                a 202 it ends in the store or among the dead letters, and nowhere else. Sent \
+                again with the same Idempotency-Key, it gives the same receipt and is stored once.",
+            answers: &[
+                (202, "It is safe. Location is where its receipt is"),
+                (409, "The key was used before in this stream with another body"),
+                (503, "There is no room; nothing was accepted. Retry-After says when to try again"),
+            ],
+            headers: &["Idempotency-Key", "Content-Encoding"],
+        },
+        Endpoint::SaveBatch => Said {
+            description: "Takes many documents: NDJSON, one to a line, or a JSON array. Each is \
+                accepted or refused by itself, and `results` says so in their order: a receipt \
+                without its body, or a problem with the item's `index`. With an Idempotency-Key \
+                the document at index n (from 0) has the key KEY#n.",
+            answers: &[(202, "All are safe"), (207, "Some were refused")],
+            headers: &["Idempotency-Key", "Content-Encoding"],
+        },
+        Endpoint::Receipt => plain(
+            "Tells where an accepted document is: `queued`, `stored`, or `dead` with its cause.",
+            &[(200, "Its state"), (404, "The id was never given here, or its document was erased")],
+        ),
+        Endpoint::Document => Said {
+            description: "Gives the document byte for byte. What is known about it is in X-Stream, \
+                X-Received, X-Stored and X-Body-MD5. A document never changes, so a client that \
+                has it is answered 304.",
+            answers: &[(200, "The document"), (304, "It is what you have"), (404, "Not stored")],
+            headers: &["If-None-Match"],
+        },
+        Endpoint::Erase => plain(
+            "Erases the document and its dead letters. One that still waits in the queue is \
+             dropped when it comes. Its key can be used again.",
+            &[(204, "It is gone"), (404, "There is no such document")],
+        ),
+        Endpoint::Documents => plain(
+            "Gives documents in the order they were stored, newest last. A page ends early where \
+             its bodies come to some 8 MiB; `more` says whether there was more, and `next` is the \
+             cursor of what follows, also of what is still to come.",
+            &[(200, "A page: documents, next, more")],
+        ),
+        Endpoint::Streams => plain(
+            "Lists every stream with its number of documents, their bytes, and when its first and \
+             last were received.",
+            &[(200, "The streams, in name order")],
+        ),
+        Endpoint::DeadLetters => plain(
+            "Gives dead letters, oldest first: the document whole, the cause and its class, and \
+             how often it was tried.",
+            &[(200, "A page: dead_letters, next, more")],
+        ),
+        Endpoint::Redrive => plain(
+            "Sends the dead letters that meet a filter back to the queue under the ids they have, \
+             or with `dry_run` only counts them. A dead letter stays listed until it is stored.",
+            &[(200, "How many matched, were redriven, and can't be (skipped)")],
+        ),
+        Endpoint::Summaries => {
+            plain("Lists the weeks that have a summary, newest first.", &[(200, "The weeks")])
+        }
+        Endpoint::Summary => plain(
+            "Gives the summary of a week: as JSON at WEEK.json, as a page at WEEK.html, and at \
+             WEEK by the Accept header.",
+            &[(200, "The summary"), (404, "There is none for that week")],
+        ),
+        Endpoint::Landing => plain(
+            "Tells which instance in which zone answered, with figures from the store that are at \
+             most two seconds old: a page for a browser, else JSON.",
+            &[(200, "Instance and figures")],
+        ),
+        Endpoint::Healthz => plain("Says that the process is alive.", &[(200, "It is")]),
+        Endpoint::Readyz => plain(
+            "Says whether documents are taken. A store that is away makes an instance degraded, \
+             not unready: documents are still accepted until the queue is full.",
+            &[(200, "Ready or degraded"), (503, "No document would be accepted now")],
+        ),
+        Endpoint::Metrics => {
+            plain("Gives the counters as Prometheus reads them.", &[(200, "The counters")])
+        }
+        Endpoint::OpenApi => {
+            plain("Gives this description, OpenAPI 3.1.", &[(200, "The description")])
+        }
+        Endpoint::Docs => plain("Shows this description as a page.", &[(200, "The page")]),
+        Endpoint::Console => plain(
+            "Shows streams, documents, dead letters and summaries to who has a token.",
+            &[(200, "The page")],
+        ),
+        Endpoint::ConsoleScript => plain("The script of the console.", &[(200, "The script")]),
+        Endpoint::Style => plain("The style of the pages.", &[(200, "The style")]),
+    }
+}
+
+/// What a parameter means.
+pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
+    match name {
+        "stream" => "The stream: 1 to 64 of A-Z a-z 0-9 _ -, not beginning with -",
+        "id" => "The document's id: the MessageId of its receipt",
+        "week" => "An ISO 8601 week as in 2026-W47, with .json or .html or without",
+        "view" => "`full` gives the document and what is known about it as JSON",
+        "from" => "Received at this moment or later (RFC 3339)",
+        "to" => "Received before this moment (RFC 3339)",
+        "limit" => "How many at most; 100 where it is not given",
+        "cursor" => "The member `next` of the page before, as it was",
+        "where" => {
+            "Conditions with commas between them, of id, stream, cause, class, since and \
+            before: stream=orders,cause=refused. Empty for all"
+        }
+        "Idempotency-Key" => "1 to 255 visible ASCII characters or spaces",
+        "Content-Encoding" => "gzip or zstd",
+        "If-None-Match" => "The ETag of what the client has",
+        _ => "",
+    }
+}

@@ -1,0 +1,139 @@
+//! Clients that are slow or silent: each is given up at its deadline, and others are served.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Connection, ask, json_headers, request};
+use crate::harness::{Harness, READ, SAVE, Setup};
+
+const SHORT: Duration = Duration::from_millis(60);
+/// Long enough to tell a deadline from none.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn silence_after_connecting_is_closed() {
+    let server = Harness::start_with(Setup::deadlines(|d| d.first_byte = SHORT)).await;
+    let mut connection = Connection::open(server.address).await;
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_is_told_408_and_closed() {
+    let server = Harness::start_with(Setup::deadlines(|d| d.head = SHORT)).await;
+    let mut connection = Connection::open(server.address).await;
+    let (mut reader, mut writer) = connection.stream.split();
+    let dribble = async {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".iter().chain(std::iter::repeat(&b'y'));
+        for byte in head {
+            if tokio::io::AsyncWriteExt::write_all(&mut writer, &[*byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let mut said = Vec::new();
+    let read = async { reader.read_to_end(&mut said).await.map(drop).unwrap_or_default() };
+    timeout(PATIENCE, async {
+        tokio::select! { () = dribble => {}, () = read => {} }
+    })
+    .await
+    .unwrap();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 408") && said.contains("RequestTimeout"), "{said}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_is_closed_but_not_before() {
+    let server = Harness::start_with(Setup::deadlines(|d| {
+        d.first_byte = Duration::from_millis(1);
+        d.idle = Duration::from_millis(150);
+    }))
+    .await;
+    let mut connection = Connection::open(server.address).await;
+    for _ in 0..3 {
+        connection.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_body_that_dribbles_is_told_408_and_closed() {
+    let server = Harness::start_with(Setup::deadlines(|d| d.body_grace = SHORT)).await;
+    let mut connection = Connection::open(server.address).await;
+    let save = request("POST", "/api/save", &json_headers(SAVE), &[b' '; 10_000]);
+    let head = save.len() - 10_000;
+    connection.send(&save[..head]).await;
+    let answer = timeout(PATIENCE, async {
+        for byte in &save[head..] {
+            connection.send([*byte]).await;
+            if timeout(Duration::from_millis(5), connection.stream.readable()).await.is_ok() {
+                break;
+            }
+        }
+        connection.answer().await
+    });
+    let answer = answer.await.unwrap().unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (408, "BodyTimeout"));
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed() {
+    let server = Harness::start_with(Setup::deadlines(|d| d.write = SHORT)).await;
+    let id = save_and_store(&server, format!("\"{}\"", "x".repeat(1_000_000))).await;
+    let mut connection = Connection::open(server.address).await;
+    let read = request("GET", &format!("/api/documents/{id}"), &[("X-Auth-Token", READ)], b"");
+    // More answers than the buffers of both sockets can hold.
+    connection.send(read.repeat(64)).await;
+    let closed = async {
+        while server.app.metrics.connections_open() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn others_are_served_while_many_are_silent() {
+    let server = Harness::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let mut connection = Connection::open(server.address).await;
+        connection.send("POST /api/save HTTP/1.1\r\nHost:").await;
+        silent.push(connection);
+    }
+    let answer = ask(server.address, "POST", "/api/save", &json_headers(SAVE), b"1").await;
+    assert_eq!(answer.status, 202);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_body_harms_nothing() {
+    let server = Harness::start().await;
+    for keep in [0, 1, 5] {
+        let mut connection = Connection::open(server.address).await;
+        let save = request("POST", "/api/save", &json_headers(SAVE), b"{\"a\":1}");
+        connection.send(&save[..save.len() - 7 + keep]).await;
+        drop(connection);
+    }
+    // One that only stops sending still gets to read why.
+    let mut connection = Connection::open(server.address).await;
+    let save = request("POST", "/api/save", &json_headers(SAVE), b"{\"a\":1}");
+    connection.send(&save[..save.len() - 2]).await;
+    tokio::io::AsyncWriteExt::shutdown(&mut connection.stream).await.unwrap();
+    let answer = connection.answer().await.unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (400, "BodyIncomplete"));
+    let answer = ask(server.address, "POST", "/api/save", &json_headers(SAVE), b"1").await;
+    assert_eq!((answer.status, server.queue.len()), (202, 1));
+}
+
+async fn save_and_store(server: &Harness, body: String) -> String {
+    let answer =
+        ask(server.address, "POST", "/api/save", &json_headers(SAVE), body.as_bytes()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    server.persist().await;
+    answer.json()["MessageId"].as_str().unwrap().to_owned()
+}
