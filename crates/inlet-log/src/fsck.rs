@@ -112,14 +112,14 @@ pub(crate) enum Spot {
     /// `log.id` is not readable or not there.
     Identity,
     /// A segment is missing.
-    Segment { number: u64, before: Option<RunStart> },
+    Segment { number: u64 },
     /// A segment's header is wrong; this is what it should say, if its records tell, and where
     /// what is written in it ends.
     Header { number: u64, header: Option<SegmentHeader>, end: u64 },
     /// Bytes from `mark.at` or the block after it up to `end` are wrong.
     Bytes { number: u64, offset: u64, end: u64, mark: Mark },
     /// Records are missing between the end of a segment and the next segment.
-    Gap { number: u64, mark: Mark, end: u64 },
+    Gap { number: u64 },
     /// A record that is whole but does not belong where it is.
     Misplaced { number: u64, offset: u64 },
 }
@@ -271,9 +271,7 @@ impl Findings {
         if before.number + 1 != number {
             for missing in before.number + 1..number {
                 let what = format!("segment {missing} is missing");
-                let run = scan.header.run.filter(|_| missing + 1 == number);
-                let spot = Spot::Segment { number: missing, before: run };
-                self.damage(spot, dir, 0, 0, &what);
+                self.damage(Spot::Segment { number: missing }, dir, 0, 0, &what);
             }
             return;
         }
@@ -282,13 +280,14 @@ impl Findings {
         }
         match scan.header.run {
             None => scan.mark.expected = before.mark.expected,
-            Some(run) if [0, before.mark.at].contains(&run.previous_end) => {}
             Some(run) => {
-                let what =
-                    format!("records are missing: the segment ended at {}", run.previous_end);
-                let (mark, end) = (before.mark, run.previous_end);
-                let spot = Spot::Gap { number: before.number, mark, end };
-                self.damage(spot, &path(dir, before.number), mark.at, 0, &what);
+                let expected = before.mark.expected;
+                let missing = expected.is_some_and(|next| next != run.previous_sequence);
+                if run.previous_sequence != 0 && missing {
+                    let what = "records are missing at the end of this run";
+                    let spot = Spot::Gap { number: before.number };
+                    self.damage(spot, &path(dir, before.number), before.mark.at, 0, what);
+                }
             }
         }
     }
@@ -339,7 +338,7 @@ impl Findings {
                 self.damage(spot, &scan.path, bad.offset, bytes, bad.what);
             } else if mark == first && mark.expected.is_some() && number > 1 {
                 let what = "records are missing between the segment before and this one";
-                let spot = Spot::Gap { number: number - 1, mark: UNKNOWN, end: 0 };
+                let spot = Spot::Gap { number: number - 1 };
                 self.damage(spot, &scan.path, bad.offset, 0, what);
             } else {
                 let spot = Spot::Misplaced { number, offset: bad.offset };

@@ -1,5 +1,6 @@
 //! An open log: what appends, reads its end, releases and closes.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -96,12 +97,17 @@ impl LogOptions {
 ///
 /// Something has to drive it: see [`Log::drive`]. When the last handle is dropped, what was
 /// accepted is still written, then the drivers end.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Log {
     handle: Arc<Handle>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared().fmt(f)
+    }
+}
+
 struct Handle {
     shared: Arc<Shared>,
 }
@@ -113,7 +119,6 @@ impl Drop for Handle {
 }
 
 /// What handles, appends and drivers share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: Arc<Path>,
@@ -124,6 +129,12 @@ pub(crate) struct Shared {
     tail: watch::Sender<Position>,
     lock: Mutex<Option<DirLock>>,
     releasing: Mutex<()>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.dir).field("tail", &self.tail()).finish()
+    }
 }
 
 impl Log {
@@ -167,7 +178,7 @@ impl Log {
         }
         let by_uring = options.sync == Sync::Auto && driver::can_uring(&*disk, dir);
         let number = recovered.next_number;
-        let run = Some(RunStart::new(number, recovered.previous_end));
+        let run = Some(RunStart::new(number, recovered.previous_sequence));
         let first = Plan { number, bytes: options.first_segment_bytes, run };
         let dir: Arc<Path> = Arc::from(dir);
         let committer = Committer::new(

@@ -248,7 +248,7 @@ impl Reader {
         };
         match next.header.run {
             None => next.mark.expected = mark.expected,
-            Some(run) if run.previous_end > mark.at => {
+            Some(run) if mark.expected.is_some_and(|next| next < run.previous_sequence) => {
                 let (offset, what) = (mark.at, "records are missing at the segment's end");
                 return Err(damage(BadSpot { offset, what }));
             }

@@ -59,8 +59,8 @@ pub struct Torn {
 pub(crate) struct Recovered {
     pub(crate) extents: VecDeque<Extent>,
     pub(crate) next_number: u64,
-    /// Where the last segment ends; 0 where there is none.
-    pub(crate) previous_end: u64,
+    /// What the next record of the last run would have had; 0 where it is not known.
+    pub(crate) previous_sequence: u64,
     pub(crate) recovery: Recovery,
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn recover(
     let records = reads.iter().map(|read| read.records).sum();
     Ok(Recovered {
         next_number: last.map_or(1, |last| last.number + 1),
-        previous_end: last.map_or(0, |last| last.end),
+        previous_sequence: reads.last().and_then(|read| read.scan.mark.expected).unwrap_or(0),
         recovery: Recovery { segments: extents.len(), records, tail, torn },
         extents,
     })
@@ -242,16 +242,17 @@ fn read_undrained(
 fn carry_on(before: &Read, read: &mut Read) -> Result<(), Damage> {
     match read.scan.header.run {
         None => read.scan.mark.expected = before.scan.mark.expected,
-        // A repair that made the header anew did not know where the one before ended.
-        Some(run) if [0, before.scan.mark.at].contains(&run.previous_end) => {}
         // What is wrong with the one before is said by its bad spot.
         Some(_) if before.bad.is_some() => {}
         Some(run) => {
-            return Err(Damage {
-                path: before.scan.path.clone(),
-                offset: before.scan.mark.at,
-                what: format!("records are missing: it ended at {}", run.previous_end),
-            });
+            let expected = before.scan.mark.expected;
+            if run.previous_sequence != 0 && expected.is_some_and(|e| e != run.previous_sequence) {
+                return Err(Damage {
+                    path: before.scan.path.clone(),
+                    offset: before.scan.mark.at,
+                    what: "records are missing at the end of this run".to_owned(),
+                });
+            }
         }
     }
     Ok(())

@@ -16,13 +16,14 @@
 //! | 24 | 8 | identity | random, not 0; each record repeats it |
 //! | 32 | 16 | log | the log's identity, as in `log.id` |
 //! | 48 | 8 | first sequence | in the first segment of a run: the sequence of its first record; 0 in the others, which carry on |
-//! | 56 | 8 | previous end | in the first segment of a run: where the segment before it ended; 0 where there was none |
+//! | 56 | 8 | previous sequence | in the first segment of a run: what the next record of the run before it would have had; 0 where that is not known |
 //! | 64 | 4032 | | zeros |
 //!
 //! A run is what one writer writes between an open and its end. It starts a segment of its own,
 //! and its sequence at that segment's number times 2^40: it can't run into the next run's, since
 //! a segment holds far fewer than 2^40 records, and it needs nothing of the segments before it,
-//! which may be gone. `previous end` ties the runs together where the sequence does not.
+//! which may be gone. `previous sequence` ties it to the run before where that is there: records
+//! that are missing at its end are missed.
 //!
 //! A segment is made under the name `….seg.new`, filled with zeros to its full length, synced,
 //! renamed, and the directory is synced; only then is it used. So appends change neither the
@@ -64,14 +65,15 @@ pub(crate) struct SegmentHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunStart {
     pub(crate) first_sequence: u64,
-    /// 0 where there was no segment before it.
-    pub(crate) previous_end: u64,
+    /// 0 where it is not known.
+    pub(crate) previous_sequence: u64,
 }
 
 impl RunStart {
-    /// The start of a run with segment `number`, after a segment that ends at `previous_end`.
-    pub(crate) fn new(number: u64, previous_end: u64) -> Self {
-        Self { first_sequence: number << 40, previous_end }
+    /// The start of a run with segment `number`, where the run before would have gone on with
+    /// `previous_sequence`.
+    pub(crate) fn new(number: u64, previous_sequence: u64) -> Self {
+        Self { first_sequence: number << 40, previous_sequence }
     }
 }
 
@@ -103,7 +105,7 @@ impl SegmentHeader {
         block[32..48].copy_from_slice(self.log.as_bytes());
         if let Some(run) = self.run {
             block[48..56].copy_from_slice(&run.first_sequence.to_le_bytes());
-            block[56..64].copy_from_slice(&run.previous_end.to_le_bytes());
+            block[56..64].copy_from_slice(&run.previous_sequence.to_le_bytes());
         }
         let checksum = crc32fast::hash(&block);
         block[12..16].copy_from_slice(&checksum.to_le_bytes());
@@ -129,8 +131,8 @@ impl SegmentHeader {
         }
         let mut log = [0; 16];
         log.copy_from_slice(&block[32..48]);
-        let (first_sequence, previous_end) = (u64_at(48), u64_at(56));
-        let run = (first_sequence != 0).then_some(RunStart { first_sequence, previous_end });
+        let (first_sequence, previous_sequence) = (u64_at(48), u64_at(56));
+        let run = (first_sequence != 0).then_some(RunStart { first_sequence, previous_sequence });
         Ok(Self { number: u64_at(16), identity: u64_at(24), log: LogId::from_bytes(log), run })
     }
 

@@ -21,3 +21,4 @@ pub mod contract;
 pub mod fault;
 pub mod memory;
 pub mod sample;
+pub mod simulated_disk;

@@ -154,11 +154,10 @@ fn plan(
     for spot in &findings.spots {
         match *spot {
             Spot::Identity => {}
-            Spot::Segment { number, before } => {
+            Spot::Segment { number } => {
                 let changes = plan.entry(number).or_default();
                 changes.header = Some(new_header(number)?);
-                let end = before.map_or(0, |run| run.previous_end);
-                changes.covers.push(whole(end.max(GROUPS_START + RECORD_HEADER_BYTES as u64)));
+                changes.covers.push(whole(GROUPS_START));
             }
             Spot::Header { number, header: Some(header), .. } => {
                 plan.entry(number).or_default().header = Some(SegmentHeader { log: id, ..header });
@@ -166,15 +165,14 @@ fn plan(
             Spot::Header { number, header: None, end } => {
                 let changes = plan.entry(number).or_default();
                 changes.header = Some(new_header(number)?);
-                changes.covers.push(whole(end.max(GROUPS_START + RECORD_HEADER_BYTES as u64)));
+                changes.covers.push(whole(end.max(GROUPS_START)));
             }
             Spot::Bytes { number, offset, end, mark } => {
                 plan.entry(number).or_default().covers.push(Cover { offset, end, mark });
             }
-            Spot::Gap { number, mark, end } => {
-                let mark = if end == 0 { end_of(disk, dir, id, number)? } else { mark };
-                let end = end.max(mark.at + RECORD_HEADER_BYTES as u64);
-                let cover = Cover { offset: mark.at, end, mark };
+            Spot::Gap { number } => {
+                let mark = end_of(disk, dir, id, number)?;
+                let cover = Cover { offset: mark.at, end: mark.at, mark };
                 plan.entry(number).or_default().covers.push(cover);
             }
             Spot::Misplaced { number, offset } => {
@@ -258,13 +256,14 @@ impl Cover {
     fn write(self, file: &dyn DiskFile, identity: u64) -> std::io::Result<()> {
         let Self { mut offset, end, mark } = self;
         let header_bytes = RECORD_HEADER_BYTES as u64;
-        let short = end - offset < header_bytes;
-        if short && block_after(offset) == block_after(end) {
+        let short = (1..header_bytes).contains(&(end - offset));
+        if short && block_after(offset) == end {
             // Too little for a record, so it was padding that was not zeros.
             let zeros = vec![0; BLOCK_BYTES];
             let bytes = usize::try_from(end - offset).map_err(std::io::Error::other)?;
             return write_full(file, &zeros[..bytes], offset);
         }
+        // Where nothing is to be covered the record only says that something is missing.
         let end = end.max(offset + header_bytes);
         let block = BLOCK_BYTES as u64;
         let mut group = match mark.group {
