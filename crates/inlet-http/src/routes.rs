@@ -159,7 +159,7 @@ mod table {
         get("/", E::Landing, None, &[], "Which instance this is, and its figures"),
         get("/healthz", E::Healthz, None, &[], "Whether the process is alive"),
         get("/readyz", E::Readyz, None, &[], "Whether documents are taken"),
-        get("/metrics", E::Metrics, READ, &[], "Counters, as Prometheus text"),
+        get("/metrics", E::Metrics, None, &[], "Counters, as Prometheus text"),
         get("/openapi.json", E::OpenApi, None, &[], "The description of this API"),
         get("/docs", E::Docs, None, &[], "The description of this API, as a page"),
         get("/console", E::Console, None, &[], "The console"),

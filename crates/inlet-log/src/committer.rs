@@ -636,7 +636,11 @@ impl Committer {
             number if number == self.released.segment => self.released.offset.max(GROUPS_START),
             _ => GROUPS_START,
         };
-        let bytes = |extent: &Extent| block_after(extent.end).saturating_sub(from(extent));
+        // The padding behind the last record of a group goes with that record.
+        let bytes = |extent: &Extent| {
+            let left = extent.end.saturating_sub(from(extent));
+            if left == 0 { 0 } else { block_after(extent.end).saturating_sub(from(extent)) }
+        };
         self.extents.iter().map(bytes).sum()
     }
 }

@@ -242,10 +242,13 @@ impl Reader {
             Step::Bad(bad) => return Err(damage(bad)),
             Step::End => {}
         }
-        let mut next = match self.numbers()?.contains(&(number + 1)) {
-            true => self.open_segment(number + 1, GROUPS_START)?,
-            false => return Err(self.missing(number + 1).into()),
+        // Where this one was released meanwhile, an empty one behind it may have been as well.
+        let next = match self.numbers()?.as_slice() {
+            [oldest, ..] if *oldest > number => *oldest,
+            numbers if numbers.contains(&(number + 1)) => number + 1,
+            _ => return Err(self.missing(number + 1).into()),
         };
+        let mut next = self.open_segment(next, GROUPS_START)?;
         match next.header.run {
             None => next.mark.expected = mark.expected,
             Some(run) if mark.expected.is_some_and(|next| next < run.previous_sequence) => {

@@ -75,7 +75,7 @@ async fn metrics_count_what_happened() {
         assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
     }
     assert!(text.contains("inlet_queue_bytes "));
-    assert_eq!(ask(server.address, "GET", "/metrics", &[], b"").await.status, 401);
+    assert_eq!(ask(server.address, "GET", "/metrics", &[], b"").await.status, 200);
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_browser_gets_a_page_for_an_error_and_it_can_be_replaced() {
     let server = Harness::start().await;
     let page = ask(server.address, "GET", "/none", &[BROWSER], b"").await;
     assert_eq!((page.status, page.header("content-type")), (404, Some("text/html; charset=utf-8")));
-    assert!(page.text().contains("There is nothing here"));
+    assert!(page.text().contains("There is nothing here."));
 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("4xx.html"), "<p>{{status}} {{detail}} {{request_id}}</p>")

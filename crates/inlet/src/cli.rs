@@ -1,0 +1,365 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{SETTINGS, Settings, Sources};
+
+/// Takes JSON over HTTPS, answers once it is safe, stores it once, and sums it up every week.
+#[derive(Debug, Parser)]
+#[command(name = "inlet", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Every setting is also a variable (INLET_HTTPS) and a line in inlet.toml; \
+`inlet config` lists them all, with where each value came from.")]
+pub(crate) struct Cli {
+    /// The file with settings; ./inlet.toml where there is one
+    #[arg(long, env = "INLET_CONFIG", global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine: the API, the persist worker and the weekly summary
+    Up,
+    /// Run one API instance
+    Serve,
+    /// Run one persist worker, which moves documents from the queue to the store
+    Persist,
+    /// Write the summary of a week, and a full backup beside it
+    Summarize(SummarizeArgs),
+    /// Send documents from NDJSON files; sent again, a file adds nothing twice
+    Send(SendArgs),
+    /// Print a document, byte for byte
+    Get(GetArgs),
+    /// List documents, oldest first
+    List(ListArgs),
+    /// Print documents as they are stored
+    Tail(TailArgs),
+    /// List streams with their figures
+    Streams(RemoteArgs),
+    /// List dead letters with their causes
+    DeadLetters(DeadLettersArgs),
+    /// Send dead letters back to the queue
+    Redrive(RedriveArgs),
+    /// Read stored documents of a time range out again, at a capped rate
+    Replay(ReplayArgs),
+    /// Write all documents as NDJSON
+    Export(ExportArgs),
+    /// Read a backup into an empty store
+    Restore(RestoreArgs),
+    /// Check the queue's log for damage
+    Fsck(FsckArgs),
+    /// List, add and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print the settings in force, and where each came from
+    Config(JsonArgs),
+    /// Measure how many documents a second are accepted and kept
+    Bench(BenchArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `--json`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON, a line an item
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which server is talked to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RemoteArgs {
+    /// The server; the one on the data directory where none is given
+    #[arg(long, env = "INLET_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The token; the one in the data directory where none is given
+    #[arg(long, env = "INLET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// A certificate to trust besides the public ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet summarize`.
+#[derive(Debug, Args)]
+pub(crate) struct SummarizeArgs {
+    /// The ISO 8601 week; the last one that is over where none is given
+    #[arg(long, value_name = "2026-W47")]
+    pub(crate) week: Option<String>,
+    /// Write no backup
+    #[arg(long)]
+    pub(crate) no_backup: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet send`.
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Files with one JSON document a line; - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The stream
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) stream: String,
+    /// How many documents go into one request
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) batch: usize,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet get`.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The document's id
+    pub(crate) id: String,
+    /// Print what is known of it beside the document, as JSON
+    #[arg(long)]
+    pub(crate) full: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only of this stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    /// Received at this moment or later (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) from: Option<String>,
+    /// Received before this moment (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) to: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Only of this stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    /// Begin with what was received at this moment or later; now where none is given
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) from: Option<String>,
+    /// Stop after this many documents
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet dead-letters`.
+#[derive(Debug, Args)]
+pub(crate) struct DeadLettersArgs {
+    /// Conditions, as in stream=orders,cause=refused
+    #[arg(long = "where", default_value = "", value_name = "CONDITIONS")]
+    pub(crate) filter: String,
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet redrive`.
+#[derive(Debug, Args)]
+pub(crate) struct RedriveArgs {
+    /// Conditions, as in stream=orders,cause=refused; all where none are given
+    #[arg(long = "where", default_value = "", value_name = "CONDITIONS")]
+    pub(crate) filter: String,
+    /// Only count them
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Where each document is posted to; - prints them as NDJSON
+    #[arg(long, default_value = "-", value_name = "URL")]
+    pub(crate) to_url: String,
+    /// Only of this stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    /// Received at this moment or later (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) from: Option<String>,
+    /// Received before this moment (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) to: Option<String>,
+    /// The most documents a second
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The format
+    #[arg(long, default_value = "ndjson", value_parser = ["ndjson"])]
+    pub(crate) format: String,
+    /// Only of this stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    /// Received at this moment or later (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) from: Option<String>,
+    /// Received before this moment (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) to: Option<String>,
+    /// Where to; standard output where no file is given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `inlet restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The week of the backup in the bucket; the newest where none is given
+    #[arg(long, value_name = "2026-W47")]
+    pub(crate) week: Option<String>,
+    /// A directory that has the backup, instead of the bucket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+    /// Go on although the store has documents
+    #[arg(long)]
+    pub(crate) into_nonempty: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet fsck`.
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// Set damaged records aside and keep the rest
+    #[arg(long)]
+    pub(crate) repair: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet token …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// List tokens by name, with their scopes
+    List(JsonArgs),
+    /// Make a token and print it, once
+    Add {
+        /// Its name
+        name: String,
+        /// What it is good for
+        #[arg(long, value_delimiter = ',', default_value = "save,read", value_name = "SCOPE,…")]
+        scopes: Vec<String>,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Revoke the token with that name
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `inlet bench`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// The server; one of its own, on a new directory, where none is given
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The token of that server
+    #[arg(long, env = "INLET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Connections
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) connections: usize,
+    /// The size of a document, in bytes
+    #[arg(long, default_value_t = 256, value_name = "BYTES")]
+    pub(crate) body_bytes: usize,
+    /// How long to measure, after a warm-up of a fifth of it
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    pub(crate) seconds: f64,
+    /// Send at this fixed rate, whatever comes back (open loop); as fast as answers come where
+    /// none is given (closed loop)
+    #[arg(long, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+    /// Also wait until every document is in the store, and count until then
+    #[arg(long)]
+    pub(crate) stored: bool,
+    /// Talk TLS to a server of its own
+    #[arg(long)]
+    pub(crate) tls: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// What was asked for, with the settings in force.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    pub(crate) sources: Sources,
+    pub(crate) settings: Settings,
+}
+
+/// The whole command line, for help and completions: the commands, and a flag for each setting.
+pub(crate) fn command() -> clap::Command {
+    let flags = SETTINGS.iter().map(|setting| {
+        let help = match setting.default {
+            "" => setting.doc.to_owned(),
+            default => format!("{} [default: {default}]", setting.doc),
+        };
+        Arg::new(setting.name)
+            .long(setting.name.replace('_', "-"))
+            .value_name(setting.value)
+            .help(help)
+            .help_heading("Settings")
+            .hide_short_help(!matches!(setting.name, "data" | "https" | "http" | "queue" | "store"))
+            .global(true)
+    });
+    Cli::command().args(flags)
+}
+
+/// Reads the command line, the variables and the settings file. Help, version and words that do
+/// not fit end the process here, as clap does it.
+pub(crate) fn parse() -> anyhow::Result<Invocation> {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let default_file = PathBuf::from("inlet.toml");
+    let file = cli.config.or_else(|| default_file.exists().then_some(default_file));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let sources = Sources::read(flags(&matches), variables, file.as_deref())?;
+    let settings = Settings::read(&sources)?;
+    Ok(Invocation { command: cli.command, sources, settings })
+}
+
+/// The settings given as flags, before or behind the command.
+fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
+    let mut innermost = matches;
+    while let Some((_, inner)) = innermost.subcommand() {
+        innermost = inner;
+    }
+    let given = |name| innermost.get_one::<String>(name).cloned().map(|text| (name, text));
+    SETTINGS.iter().filter_map(|setting| given(setting.name)).collect()
+}

@@ -1,0 +1,45 @@
+//! The commands, one file each; the long-running ones are roles.
+
+mod config;
+mod dead_letters;
+mod documents;
+mod export;
+mod fsck;
+mod replay;
+mod restore;
+mod send;
+mod streams;
+mod summarize;
+mod token;
+
+use crate::cli::{self, Command, Invocation};
+use crate::{bench, roles};
+
+/// Does what the command line asks for.
+pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
+    let Invocation { command, sources, settings } = invocation;
+    match command {
+        Command::Up => roles::up(settings),
+        Command::Serve => roles::serve(settings),
+        Command::Persist => roles::persist(settings),
+        Command::Summarize(args) => summarize::run(settings, &args),
+        Command::Send(args) => send::run(&settings, &args),
+        Command::Get(args) => documents::get(&settings, &args),
+        Command::List(args) => documents::list(&settings, &args),
+        Command::Tail(args) => documents::tail(&settings, &args),
+        Command::Streams(args) => streams::run(&settings, &args),
+        Command::DeadLetters(args) => dead_letters::list(&settings, &args),
+        Command::Redrive(args) => dead_letters::redrive(&settings, &args),
+        Command::Replay(args) => replay::run(&settings, &args),
+        Command::Export(args) => export::run(settings, &args),
+        Command::Restore(args) => restore::run(settings, &args),
+        Command::Fsck(args) => fsck::run(&settings, &args),
+        Command::Token(command) => token::run(&settings, &command),
+        Command::Config(args) => config::run(&sources, &args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut cli::command(), "inlet", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

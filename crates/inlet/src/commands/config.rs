@@ -1,0 +1,52 @@
+//! `inlet config`: the settings in force, and where each came from.
+
+use serde_json::json;
+
+use crate::cli::JsonArgs;
+use crate::config::{SETTINGS, Sources};
+use crate::report;
+
+/// Prints every setting.
+pub(crate) fn run(sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
+    for ((name, value), setting) in sources.iter().zip(SETTINGS) {
+        let text = without_password(&value.text);
+        if args.json {
+            report::data(json!({
+                "name": name,
+                "value": text,
+                "origin": value.origin.to_string(),
+                "default": setting.default,
+                "doc": setting.doc,
+            }))?;
+        } else {
+            report::data(format_args!("{name:<28} {text:<24} {}", value.origin))?;
+        }
+    }
+    Ok(())
+}
+
+/// The value without what stands between `user:` and `@` in a URL.
+fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => {
+            let user = rest[..at].split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***{}", &rest[at..])
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        assert_eq!(without_password("postgres://a:b@h/db"), "postgres://a:***@h/db");
+        assert_eq!(without_password("postgres://a:p@ss@h/db"), "postgres://a:***@h/db");
+        assert_eq!(without_password("sqlite:"), "sqlite:");
+        assert_eq!(without_password("s3://bucket/a@b"), "s3://bucket/a@b");
+    }
+}

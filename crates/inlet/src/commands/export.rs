@@ -1,0 +1,84 @@
+//! `inlet export`: documents as NDJSON, straight from the store.
+//!
+//! A line is an object of `id`, `stream`, `key` (left out where there is none), `received`,
+//! `stored` and `body`, the document's text as a JSON string.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+
+use anyhow::Context;
+use inlet_core::document::{IdempotencyKey, StoredDocument, StreamName, Timestamp};
+use inlet_core::ports::PageQuery;
+use serde_json::{Map, Value};
+
+use crate::cli::ExportArgs;
+use crate::config::Settings;
+use crate::data::DataDirectory;
+use crate::report::{self, Hinted};
+use crate::wire::{self, Engines};
+
+/// How many documents are read at once.
+const PAGE: usize = 500;
+
+/// Writes every document that was asked for.
+pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
+    let mut query = query(args)?;
+    let data = DataDirectory::open(&settings.data)?;
+    let engines = Engines::open(&settings, &data)?;
+    let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match &args.output {
+        Some(path) => Box::new(
+            File::create(path).with_context(|| format!("could not make {}", path.display()))?,
+        ),
+        None => Box::new(io::stdout()),
+    });
+    let mut exported: u64 = 0;
+    let runtime = wire::runtime()?;
+    loop {
+        let page = runtime.block_on(engines.store.page(&query))?;
+        for stored in &page.items {
+            exported += 1;
+            match writeln!(output, "{}", line(stored)) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written.context("could not write what is exported")?,
+            }
+        }
+        if !page.more {
+            break;
+        }
+        query.after = page.next;
+    }
+    output.flush().context("could not write what is exported")?;
+    report::say(format_args!("{exported} documents exported"));
+    Ok(())
+}
+
+fn query(args: &ExportArgs) -> anyhow::Result<PageQuery> {
+    let moment = |name: &str, text: &Option<String>| {
+        text.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
+            Hinted::usage(format!("--{name} is no moment"), "write it as 2026-11-21T02:03:18Z")
+        })
+    };
+    let stream = args.stream.as_deref().map(StreamName::new).transpose();
+    Ok(PageQuery {
+        stream: stream.map_err(|error| Hinted::usage(error.to_string(), ""))?,
+        from: moment("from", &args.from)?,
+        to: moment("to", &args.to)?,
+        limit: PAGE,
+        after: None,
+    })
+}
+
+fn line(stored: &StoredDocument) -> Value {
+    let document = &stored.document;
+    let mut line = Map::new();
+    let mut put = |name: &str, value: String| line.insert(name.to_owned(), Value::String(value));
+    put("id", document.id.to_string());
+    put("stream", document.stream.to_string());
+    if let Some(key) = document.key.as_ref().map(IdempotencyKey::as_str) {
+        put("key", key.to_owned());
+    }
+    put("received", document.received.to_string());
+    put("stored", stored.stored.to_string());
+    put("body", document.text().into_owned());
+    Value::Object(line)
+}

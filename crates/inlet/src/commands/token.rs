@@ -1,0 +1,61 @@
+//! `inlet token`: the tokens that are kept; a running server takes a change up within a second.
+
+use inlet_core::auth::Scope;
+use inlet_core::document::Timestamp;
+use inlet_core::ports::{Clock, SystemClock};
+use serde_json::json;
+
+use crate::cli::TokenCommand;
+use crate::config::Settings;
+use crate::data::DataDirectory;
+use crate::tokens::TokenFile;
+use crate::{report, wire};
+
+/// Lists, adds or revokes.
+pub(crate) fn run(settings: &Settings, command: &TokenCommand) -> anyhow::Result<()> {
+    let data = DataDirectory::open_or_create(&settings.data)?;
+    let secrets = wire::secrets(settings, &data)?;
+    wire::runtime()?.block_on(async {
+        let mut file = TokenFile::read(&*secrets).await?;
+        match command {
+            TokenCommand::List(args) => list(&file, args.json),
+            TokenCommand::Add { name, scopes, json } => {
+                let scopes = scopes
+                    .iter()
+                    .map(|scope| scope.parse::<Scope>())
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| report::Hinted::usage(error.to_string(), ""))?;
+                let text = file.add(name, &scopes, SystemClock.now())?;
+                file.write(&*secrets).await?;
+                if json.json {
+                    return report::data(json!({"name": name, "scopes": scopes, "token": text}));
+                }
+                report::say("This token is shown once; only its hash is kept.");
+                report::data(text)
+            }
+            TokenCommand::Revoke { name } => {
+                file.revoke(name)?;
+                file.write(&*secrets).await?;
+                report::say(format_args!("{name} is revoked."));
+                Ok(())
+            }
+        }
+    })
+}
+
+fn list(file: &TokenFile, as_json: bool) -> anyhow::Result<()> {
+    for token in &file.tokens {
+        let created = Timestamp::from_micros(token.created_us);
+        let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+        if as_json {
+            report::data(json!({
+                "name": token.name,
+                "scopes": scopes,
+                "created": created.to_string(),
+            }))?;
+        } else {
+            report::data(format_args!("{:<24} {:<16} {created}", token.name, scopes.join(",")))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Every setting: its name, its default, what it means, and its typed value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use inlet_core::calendar::Calendar;
+use inlet_core::limits::Limits;
+
+use super::sources::{ConfigError, Sources};
+
+/// One setting. Its flag is the name with dashes, its variable `INLET_` and the name in capitals.
+pub(crate) struct Setting {
+    /// Its name in `inlet.toml`.
+    pub(crate) name: &'static str,
+    /// What `--help` calls its value.
+    pub(crate) value: &'static str,
+    /// What is used where nothing is given; empty for none.
+    pub(crate) default: &'static str,
+    /// What it means, in one sentence.
+    pub(crate) doc: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Setting {
+    Setting { name, value, default, doc }
+}
+
+/// All settings, in the order in which `inlet config` prints them.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("data", "DIR", "./inlet-data", "The directory in which everything embedded lives"),
+    setting("https", "ADDR", "127.0.0.1:8443", "Where the API listens, with TLS"),
+    setting("http", "ADDR", "127.0.0.1:8080", "Where plain HTTP is redirected; `off` for nowhere"),
+    setting(
+        "plain",
+        "ADDR",
+        "off",
+        "Where the API listens without TLS, behind a proxy that ends it",
+    ),
+    setting("queue", "URL", "log:", "Where accepted documents wait"),
+    setting("store", "URL", "sqlite:", "Where documents live"),
+    setting("bucket", "URL", "file:", "Where summaries and backups live"),
+    setting("cache", "URL", "memory:", "What remembers documents that were read"),
+    setting("secrets", "URL", "file:", "Where tokens and keys are kept"),
+    setting("zone", "NAME", "local", "The failure domain this instance is in"),
+    setting(
+        "instance",
+        "NAME",
+        "",
+        "This instance's id; made at the first start where none is given",
+    ),
+    setting(
+        "tls_cert",
+        "FILE",
+        "",
+        "A certificate chain in PEM; a self-signed one where none is given",
+    ),
+    setting("tls_key", "FILE", "", "The private key of tls_cert, in PEM"),
+    setting("pages", "DIR", "", "Error pages of your own: 404.html, 4xx.html, 5xx.html"),
+    setting("threads", "N", "0", "Threads that serve requests; 0 for one a core, at most 8"),
+    setting("body_bytes_max", "SIZE", "1MiB", "The largest document"),
+    setting("depth_max", "N", "128", "The deepest nesting in a document"),
+    setting("batch_bytes_max", "SIZE", "16MiB", "The largest batch request"),
+    setting("batch_documents_max", "N", "10000", "The most documents in a batch request"),
+    setting("streams_max", "N", "1000", "The most streams there may be"),
+    setting(
+        "attempts_max",
+        "N",
+        "3",
+        "Attempts before a document that is refused is a dead letter",
+    ),
+    setting(
+        "queue_bytes_max",
+        "SIZE",
+        "4GiB",
+        "How much may wait in the queue before 503 is answered",
+    ),
+    setting("cache_bytes_max", "SIZE", "8MiB", "How much the in-process cache holds"),
+    setting("connections_max", "N", "20000", "The most open connections"),
+    setting(
+        "connections_per_address_max",
+        "N",
+        "20000",
+        "The most open connections of one address",
+    ),
+    setting("shutdown_s", "SECONDS", "30", "How long a stop may take to answer what was accepted"),
+    setting("summary_cron", "CRON", "0 6 * * 1", "When the weekly summary is written"),
+    setting("time_zone", "ZONE", "UTC", "The time zone of days, weeks and summary_cron"),
+    setting("log_format", "FORMAT", "text", "What log lines on stderr look like: text or json"),
+    setting("log_level", "FILTER", "info", "What is logged: error, warn, info, debug, or a filter"),
+];
+
+/// The settings in force, each of its own type.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) plain: Option<SocketAddr>,
+    pub(crate) queue: String,
+    pub(crate) store: String,
+    pub(crate) bucket: String,
+    pub(crate) cache: String,
+    pub(crate) secrets: String,
+    pub(crate) zone: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) tls_files: Option<(PathBuf, PathBuf)>,
+    pub(crate) pages: Option<PathBuf>,
+    pub(crate) threads: usize,
+    pub(crate) limits: Limits,
+    pub(crate) queue_bytes_max: u64,
+    pub(crate) cache_bytes_max: u64,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) shutdown: Duration,
+    pub(crate) summary_cron: String,
+    pub(crate) calendar: Calendar,
+    pub(crate) log_json: bool,
+    pub(crate) log_level: String,
+}
+
+impl Settings {
+    /// Reads every setting from its source.
+    pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
+        let limits = Limits {
+            body_bytes_max: sources.size("body_bytes_max")?,
+            depth_max: sources.number("depth_max")?,
+            batch_bytes_max: sources.size("batch_bytes_max")?,
+            batch_documents_max: sources.number("batch_documents_max")?,
+            streams_max: sources.number("streams_max")?,
+            attempts_max: sources.number("attempts_max")?,
+            ..Limits::default()
+        };
+        Ok(Self {
+            data: PathBuf::from(sources.text("data")),
+            https: sources.address("https")?,
+            http: sources.address("http")?,
+            plain: sources.address("plain")?,
+            queue: sources.text("queue").to_owned(),
+            store: sources.text("store").to_owned(),
+            bucket: sources.text("bucket").to_owned(),
+            cache: sources.text("cache").to_owned(),
+            secrets: sources.text("secrets").to_owned(),
+            zone: sources.name("zone")?.unwrap_or_default(),
+            instance: sources.name("instance")?,
+            tls_files: tls_files(sources)?,
+            pages: sources.path("pages"),
+            threads: threads(sources.number("threads")?),
+            limits,
+            queue_bytes_max: sources.size("queue_bytes_max")?,
+            cache_bytes_max: sources.size("cache_bytes_max")?,
+            connections_max: sources.number("connections_max")?,
+            connections_per_address_max: sources.number("connections_per_address_max")?,
+            shutdown: Duration::from_secs(sources.number("shutdown_s")?),
+            summary_cron: sources.text("summary_cron").to_owned(),
+            calendar: Calendar::new(sources.text("time_zone")).map_err(|_| {
+                sources.invalid("time_zone", "the IANA name of a time zone, as in Europe/Berlin")
+            })?,
+            log_json: match sources.text("log_format") {
+                "text" => false,
+                "json" => true,
+                _ => return Err(sources.invalid("log_format", "text or json")),
+            },
+            log_level: sources.text("log_level").to_owned(),
+        })
+    }
+}
+
+fn tls_files(sources: &Sources) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (sources.path("tls_cert"), sources.path("tls_key")) {
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(sources.invalid("tls_key", "the key that belongs to tls_cert")),
+        (None, Some(_)) => Err(sources.invalid("tls_cert", "the certificate that tls_key is for")),
+    }
+}
+
+fn threads(asked: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if asked == 0 { cores.min(8) } else { asked.min(64) }
+}

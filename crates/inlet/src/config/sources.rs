@@ -1,0 +1,252 @@
+//! Where each setting's value comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::settings::SETTINGS;
+
+/// Variables that begin with `INLET_` and are no settings.
+const OTHER_VARIABLES: &[&str] = &["INLET_TOKEN", "INLET_CONFIG", "INLET_URL"];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag, named.
+    Flag(String),
+    /// A variable, named.
+    Variable(String),
+    /// The file with this path.
+    File(PathBuf),
+    /// Nothing was given.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value as it was given, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) text: String,
+    pub(crate) origin: Origin,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// A value does not fit its setting.
+    #[error("{name} = {text:?} ({origin}): expected {expected}")]
+    Invalid { name: &'static str, text: String, origin: Origin, expected: &'static str },
+    /// There is no such setting.
+    #[error("there is no setting {name:?} ({origin})")]
+    Unknown { name: String, origin: Origin, nearest: Option<String> },
+    /// The file can't be read.
+    #[error("could not read the settings in {path}")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The file is not TOML.
+    #[error("{path} is not valid TOML")]
+    Malformed { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+impl ConfigError {
+    /// What a person can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean {nearest}?"))
+            }
+            Self::Unknown { .. } => Some("`inlet config` lists all settings".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// The values of all settings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    values: BTreeMap<&'static str, Value>,
+}
+
+impl Sources {
+    /// Takes the values of flags, variables and the file, in this order, and defaults.
+    pub(crate) fn read(
+        flags: impl IntoIterator<Item = (&'static str, String)>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            let text = setting.default.to_owned();
+            values.insert(setting.name, Value { text, origin: Origin::Default });
+        }
+        if let Some(path) = file {
+            for (name, text) in file_values(path)? {
+                let origin = Origin::File(path.to_owned());
+                values.insert(known(&name, &origin)?, Value { text, origin });
+            }
+        }
+        for (variable, text) in variables {
+            let Some(name) = variable.strip_prefix("INLET_") else { continue };
+            if OTHER_VARIABLES.contains(&variable.as_str()) {
+                continue;
+            }
+            let origin = Origin::Variable(variable.clone());
+            values.insert(known(&name.to_ascii_lowercase(), &origin)?, Value { text, origin });
+        }
+        for (name, text) in flags {
+            let origin = Origin::Flag(format!("--{}", name.replace('_', "-")));
+            values.insert(name, Value { text, origin });
+        }
+        Ok(Self { values })
+    }
+
+    /// All settings with their values, in the order of [`SETTINGS`].
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        SETTINGS.iter().map(|setting| (setting.name, &self.values[setting.name]))
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> &str {
+        self.values[name].text.trim()
+    }
+
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> ConfigError {
+        let Value { text, origin } = self.values[name].clone();
+        ConfigError::Invalid { name, text, origin, expected }
+    }
+
+    pub(super) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, ConfigError> {
+        self.text(name).parse().map_err(|_| self.invalid(name, "a whole number"))
+    }
+
+    pub(super) fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Result<T, ConfigError> {
+        let size = self.text(name).parse::<bytesize::ByteSize>().ok();
+        size.and_then(|size| T::try_from(size.as_u64()).ok())
+            .ok_or_else(|| self.invalid(name, "a size as in 64MiB"))
+    }
+
+    /// An address, by number or by name; `None` for `off`.
+    pub(super) fn address(&self, name: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.text(name) {
+            "off" => Ok(None),
+            text => text
+                .to_socket_addrs()
+                .ok()
+                .and_then(|mut found| found.next())
+                .map(Some)
+                .ok_or_else(|| self.invalid(name, "an address as in 127.0.0.1:8443, or off")),
+        }
+    }
+
+    /// A name that goes into headers and directories: letters, digits, `-`, `_` and `.`.
+    pub(super) fn name(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let text = self.text(name);
+        let fits = text.len() <= 64
+            && !text.starts_with('.')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !fits {
+            return Err(self.invalid(name, "at most 64 letters, digits, dashes and dots"));
+        }
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    }
+}
+
+fn known(name: &str, origin: &Origin) -> Result<&'static str, ConfigError> {
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) {
+        return Ok(setting.name);
+    }
+    let nearest = SETTINGS
+        .iter()
+        .map(|setting| (strsim::jaro_winkler(setting.name, name), setting.name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .map(|(_, nearest)| match origin {
+            Origin::Variable(_) => format!("INLET_{}", nearest.to_ascii_uppercase()),
+            _ => nearest.to_owned(),
+        });
+    Err(ConfigError::Unknown { name: name.to_owned(), origin: origin.clone(), nearest })
+}
+
+fn file_values(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let table: toml::Table = text.parse().map_err(|source| ConfigError::Malformed {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    let values = table.into_iter().map(|(name, value)| match value {
+        toml::Value::String(text) => (name, text),
+        other => (name, other.to_string()),
+    });
+    Ok(values.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Settings;
+    use super::*;
+
+    fn read(
+        flags: &[(&'static str, &str)],
+        variables: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> Result<Sources, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("inlet.toml");
+        std::fs::write(&path, file.unwrap_or_default()).unwrap();
+        Sources::read(
+            flags.iter().map(|(name, text)| (*name, (*text).to_owned())),
+            variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+            file.map(|_| path.as_path()),
+        )
+    }
+
+    #[test]
+    fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
+        let (file, variable) = (Some("zone = \"file\"\nthreads = 3"), ("INLET_ZONE", "variable"));
+        let zone = |sources: Sources| sources.text("zone").to_owned();
+        assert_eq!(zone(read(&[("zone", "flag")], &[variable], file).unwrap()), "flag");
+        assert_eq!(zone(read(&[], &[variable], file).unwrap()), "variable");
+        assert_eq!(zone(read(&[], &[], file).unwrap()), "file");
+        assert_eq!(zone(read(&[], &[], None).unwrap()), "local");
+        assert_eq!(Settings::read(&read(&[], &[], file).unwrap()).unwrap().threads, 3);
+    }
+
+    #[test]
+    fn a_setting_that_is_not_known_is_refused_with_the_nearest_one() {
+        let error = read(&[], &[], Some("qeue = \"log:\"")).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("did you mean queue?"));
+        let error = read(&[], &[("INLET_HTPS", "x")], None).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("did you mean INLET_HTTPS?"));
+    }
+
+    #[test]
+    fn defaults_can_be_read() {
+        let settings = Settings::read(&read(&[], &[], None).unwrap()).unwrap();
+        assert_eq!(settings.limits, inlet_core::limits::Limits::default());
+        assert_eq!(settings.queue_bytes_max, 4 << 30);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_names_the_setting_and_its_origin() {
+        let sources = read(&[], &[("INLET_BODY_BYTES_MAX", "lots")], None).unwrap();
+        let error = Settings::read(&sources).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "body_bytes_max = \"lots\" (INLET_BODY_BYTES_MAX): expected a size as in 64MiB"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! The data directory: what lies where, its format, and who uses it.
+//!
+//! ```text
+//! FORMAT          the version of this layout
+//! LOCK            held by the process that runs everything here
+//! instance        the id of the instance that this directory belongs to
+//! run.json        where that instance listens, while it runs
+//! token           the text of the first token; only its owner can read it
+//! tls/            cert.pem and key.pem, self-signed
+//! secrets/        tokens (hashed) and keys
+//! log/INSTANCE/   the queue of that instance
+//! store/          the documents
+//! bucket/         summaries and backups
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::report::Hinted;
+
+/// The layout this binary writes and reads.
+const FORMAT: u32 = 1;
+
+/// A data directory that this binary may use.
+#[derive(Debug, Clone)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+}
+
+/// Where a running instance listens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) instance: String,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) plain: Option<SocketAddr>,
+}
+
+impl DataDirectory {
+    /// Opens the directory, or makes it where there is none.
+    pub(crate) fn open_or_create(path: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| unusable("make the data directory", path, &error))?;
+        let format = path.join("FORMAT");
+        if !format.exists() {
+            write_new(&format, format!("{FORMAT}\n").as_bytes(), 0o644)
+                .map_err(|error| unusable("write to the data directory", path, &error))?;
+        }
+        Self::open(path)
+    }
+
+    /// Opens a directory that is there already.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let format = path.join("FORMAT");
+        let text = fs::read_to_string(&format).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => anyhow::Error::new(Hinted::new(
+                format!("{} is no data directory of Inlet", path.display()),
+                "`inlet up` makes one; --data names another",
+            )),
+            _ => unusable("read the data directory", path, &error),
+        })?;
+        match text.trim().parse::<u32>() {
+            Ok(FORMAT) => {}
+            Ok(newer) if newer > FORMAT => {
+                return Err(Hinted::new(
+                    format!(
+                        "the data directory {} has format {newer}, this binary knows {FORMAT}",
+                        path.display()
+                    ),
+                    "run the newer binary that wrote it; nothing was changed",
+                )
+                .into());
+            }
+            _ => {
+                return Err(Hinted::new(
+                    format!("{} does not hold a format version", format.display()),
+                    "restore that file; it holds the line `1`",
+                )
+                .into());
+            }
+        }
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("could not resolve the data directory {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// The path, absolute.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Takes the directory for one process alone, for as long as the lock lives.
+    pub(crate) fn lock(&self) -> anyhow::Result<DirectoryLock> {
+        let path = self.join("LOCK");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| unusable("open the lock of", &self.path, &error))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            let holder = match file.read_to_string(&mut pid) {
+                Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+                _ => "another process".to_owned(),
+            };
+            return Err(Hinted::new(
+                format!("{holder} uses the data directory {}", self.path.display()),
+                "stop it first, or name another directory with --data",
+            )
+            .into());
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(|error| unusable("write the lock of", &self.path, &error))?;
+        Ok(DirectoryLock { _file: file })
+    }
+
+    /// The instance's id: the one given, or the one made when the directory was first used.
+    pub(crate) fn instance(&self, given: Option<&str>) -> anyhow::Result<String> {
+        if let Some(given) = given {
+            return Ok(given.to_owned());
+        }
+        let path = self.join("instance");
+        if let Ok(known) = fs::read_to_string(&path) {
+            return Ok(known.trim().to_owned());
+        }
+        let mut random = [0u8; 6];
+        getrandom::fill(&mut random).context("could not get randomness from the system")?;
+        let made = format!("i-{}", inlet_core::document::hex(&random));
+        match write_new(&path, made.as_bytes(), 0o644) {
+            Ok(()) => Ok(made),
+            // Another process of this directory was first.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(fs::read_to_string(&path)
+                    .with_context(|| format!("could not read {}", path.display()))?
+                    .trim()
+                    .to_owned())
+            }
+            Err(error) => Err(unusable("write to the data directory", &self.path, &error)),
+        }
+    }
+
+    /// Keeps the text of the first token where only its owner can read it.
+    pub(crate) fn keep_token(&self, text: &str) -> anyhow::Result<()> {
+        let path = self.join("token");
+        write_new(&path, format!("{text}\n").as_bytes(), 0o600)
+            .map_err(|error| unusable("write the first token to", &path, &error))
+    }
+
+    /// The text of the first token, while its file is there.
+    pub(crate) fn token(&self) -> Option<String> {
+        let text = fs::read_to_string(self.join("token")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Notes where this process listens; gone again when the guard is dropped.
+    pub(crate) fn announce(&self, running: &Running) -> anyhow::Result<Announced> {
+        let (path, fresh) = (self.join("run.json"), self.join("run.json.new"));
+        let text = serde_json::to_vec(running)?;
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, &path))
+            .map_err(|error| unusable("write", &path, &error))?;
+        Ok(Announced { path })
+    }
+
+    /// Where the running instance listens, if one runs here.
+    pub(crate) fn running(&self) -> Option<Running> {
+        serde_json::from_slice(&fs::read(self.join("run.json")).ok()?).ok()
+    }
+}
+
+/// Holds a data directory for one process.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    _file: File,
+}
+
+/// Takes the note of where this process listens away again.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    path: PathBuf,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "could not take run.json away");
+        }
+    }
+}
+
+/// Writes a file that must not be there yet, durably and as a whole.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    let linked = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&fresh, path));
+    fs::remove_file(&fresh)?;
+    linked?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+fn unusable(attempted: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give this user the right to write there, or name another directory with --data"
+        }
+        io::ErrorKind::StorageFull => "make room on that disk, then start again",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a file is in the way; name another directory with --data"
+        }
+        _ => "",
+    };
+    Hinted::new(format!("could not {attempted} {}: {error}", path.display()), hint).into()
+}

@@ -1,0 +1,26 @@
+//! The binary: command line, configuration, wiring and roles.
+//!
+//! Start reading at [`roles::up`]; which engine stands behind which port is decided in [`wire`]
+//! and nowhere else.
+
+mod bench;
+mod certificate;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod data;
+mod report;
+mod roles;
+mod tokens;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = cli::parse().and_then(commands::run);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}

@@ -1,0 +1,261 @@
+//! One process: what it opens, what runs in it, and how it ends.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use inlet_core::accept::Intake;
+use inlet_core::auth::{Scope, Tokens};
+use inlet_core::id::IdMint;
+use inlet_core::persist::Persister;
+use inlet_core::ports::{Clock, Secrets, SystemClock};
+use inlet_http::{App, Instance, Metrics, RecentFigures};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::serve::{self, Doors};
+use super::stop::{Reason, Stop};
+use super::{persist, summary, watch};
+use crate::config::Settings;
+use crate::data::{DataDirectory, Running};
+use crate::report::{self, Hinted};
+use crate::tokens::{self, TokenFile};
+use crate::wire::{self, Engines, QueueUse};
+
+/// The name of the token that is made at the first start.
+const FIRST_TOKEN: &str = "first";
+
+/// What runs in a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    pub(super) serve: bool,
+    pub(super) persist: bool,
+    pub(super) summarize: bool,
+    /// Whether the data directory is this process's alone.
+    pub(super) alone: bool,
+}
+
+/// Runs these parts until the process is asked to stop or can't go on.
+pub(super) fn run(settings: Settings, parts: Parts) -> anyhow::Result<()> {
+    wire::log_lines(&settings)?;
+    let data = DataDirectory::open_or_create(&settings.data)?;
+    let _lock = if parts.alone { Some(data.lock()?) } else { None };
+    wire::runtime()?.block_on(run_in(settings, parts, data))
+}
+
+async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow::Result<()> {
+    // Ports are taken first: nothing is opened or made for a process that can't listen.
+    let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
+    let stop = Stop::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let instance = data.instance(settings.instance.as_deref())?;
+    let engines = Engines::open(&settings, &data)?;
+    let mint = tokens::mint(&*engines.secrets).await?;
+    let queue_use = match (parts.serve, parts.persist) {
+        (true, true) => QueueUse::Both,
+        (true, false) => QueueUse::Send,
+        (false, _) => QueueUse::Receive,
+    };
+    let queue = wire::queue(&settings, &data, &instance, &engines.store, queue_use).await?;
+    let metrics = Arc::new(Metrics::default());
+
+    let mut threads = Vec::new();
+    let mut announced = None;
+    if let Some(doors) = doors {
+        let first_token = first_token(&data, &*engines.secrets, &*clock).await?;
+        let book = TokenFile::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
+        let tokens = Tokens::new(book);
+        tokio::spawn(watch::tokens(Arc::clone(&engines.secrets), tokens.clone(), stop.clone()));
+        let intake = intake(&settings, tokens, &mint, &clock, &engines, &queue).await;
+        let app = Arc::new(App {
+            intake: Arc::new(intake),
+            store: Arc::clone(&engines.store),
+            queue: Arc::clone(&queue.queue),
+            bucket: Arc::clone(&engines.bucket),
+            cache: Arc::clone(&engines.cache),
+            clock: Arc::clone(&clock),
+            instance: Instance::new(
+                &instance,
+                &settings.zone,
+                env!("CARGO_PKG_VERSION"),
+                clock.now(),
+            ),
+            metrics: Arc::clone(&metrics),
+            pages: wire::pages(&settings)?,
+            figures: RecentFigures::default(),
+        });
+        let listening = doors.listening()?;
+        threads.extend(serve::start(&settings, &data, doors, app, &queue, &stop)?);
+        let running = Running {
+            pid: std::process::id(),
+            instance: instance.clone(),
+            https: listening.https,
+            http: listening.http,
+            plain: listening.plain,
+        };
+        announced = Some(data.announce(&running)?);
+        banner(&data, &running, first_token.as_deref())?;
+    }
+    if parts.persist {
+        let persister = Persister {
+            queue: Arc::clone(&queue.queue),
+            store: Arc::clone(&engines.store),
+            clock: Arc::clone(&clock),
+            calendar: settings.calendar.clone(),
+            mint,
+            limits: settings.limits.clone(),
+        };
+        let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
+        threads.push(thread("persist", move || persist::run(persister, metrics, stop))?);
+    }
+    if parts.summarize {
+        let summarizer = wire::summarizer(&settings, &engines, &clock)?;
+        let stop = stop.clone();
+        threads.push(thread("summary", move || summary::run(summarizer, stop))?);
+    }
+
+    let reason = wait_for_the_end(&stop).await?;
+    for thread in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+        joined
+            .map_err(|_| anyhow::anyhow!("a thread of this process panicked; its log says more"))?;
+    }
+    drop(announced);
+    match reason {
+        Reason::Asked => Ok(()),
+        Reason::Failed(why) => Err(Hinted::new(
+            why,
+            "nothing that was acknowledged is lost; start it again, it recovers by itself",
+        )
+        .into()),
+    }
+}
+
+/// Runs a loop on a thread and a runtime of its own.
+fn thread<F: Future<Output = ()>>(
+    name: &str,
+    body: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let runtime = wire::runtime()?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || runtime.block_on(body()))
+        .with_context(|| format!("could not start the thread {name}"))
+}
+
+async fn intake(
+    settings: &Settings,
+    tokens: Tokens,
+    mint: &IdMint,
+    clock: &Arc<dyn Clock>,
+    engines: &Engines,
+    queue: &wire::WiredQueue,
+) -> Intake {
+    let intake = Intake::new(
+        tokens,
+        settings.limits.clone(),
+        mint.clone(),
+        Arc::clone(clock),
+        Arc::clone(&queue.queue),
+        Some(Arc::clone(&engines.store)),
+    );
+    match engines.store.streams().await {
+        Ok(streams) => intake.know_streams(streams.into_iter().map(|figures| figures.stream)),
+        // The door opens without the store; the limit counts from what comes.
+        Err(failure) => tracing::warn!(failure = %persist::chain(&failure), "the store is away"),
+    }
+    intake
+}
+
+/// Makes the first token where there is none and none is given from outside.
+async fn first_token(
+    data: &DataDirectory,
+    secrets: &dyn Secrets,
+    clock: &dyn Clock,
+) -> anyhow::Result<Option<String>> {
+    if tokens::outside().is_some() {
+        return Ok(None);
+    }
+    let mut file = TokenFile::read(secrets).await?;
+    if file.tokens.is_empty() {
+        let text = file.add(FIRST_TOKEN, &Scope::ALL, clock.now())?;
+        data.keep_token(&text)?;
+        file.write(secrets).await?;
+    }
+    Ok(data.token())
+}
+
+async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
+    let mut terminate = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => stop.now(Reason::Asked),
+        _ = interrupt.recv() => stop.now(Reason::Asked),
+        _ = stop.wait() => {}
+    }
+    tracing::info!("stopping: what was accepted is answered and kept");
+    Ok(stop.wait().await)
+}
+
+/// Says where it listens, with a line that can be pasted.
+fn banner(data: &DataDirectory, running: &Running, token: Option<&str>) -> anyhow::Result<()> {
+    let mut text = format!("Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
+    let url = |scheme: &str, address: SocketAddr| {
+        format!("{scheme}://{}", crate::client::reachable(address))
+    };
+    let api = running.https.map(|address| url("https", address));
+    let plain = running.plain.map(|address| url("http", address));
+    for (name, url) in [
+        ("API", api.clone()),
+        ("API, no TLS", plain.clone()),
+        ("Redirect", running.http.map(|address| url("http", address))),
+    ] {
+        if let Some(url) = url {
+            text.push_str(&format!("  {name:<12} {url}\n"));
+        }
+    }
+    if let Some(base) = api.as_ref().or(plain.as_ref()) {
+        text.push_str(&format!("  {:<12} {base}/console\n", "Console"));
+    }
+    text.push_str(&format!("  {:<12} {}\n", "Data", data.path().display()));
+    let header = match token {
+        Some(token) => {
+            let kept = data.join("token");
+            text.push_str(&format!("  {:<12} {token}\n", "Token"));
+            text.push_str(&format!("  {:<12} (all scopes; kept in {})\n", "", kept.display()));
+            format!("'X-Auth-Token: {token}'")
+        }
+        None if tokens::outside().is_some() => {
+            text.push_str(&format!("  {:<12} the one in INLET_TOKEN\n", "Token"));
+            "\"X-Auth-Token: $INLET_TOKEN\"".to_owned()
+        }
+        None => {
+            text.push_str(&format!("  {:<12} one of `inlet token list`\n", "Token"));
+            "'X-Auth-Token: TOKEN'".to_owned()
+        }
+    };
+    let target = match (&api, &plain) {
+        (Some(api), _) => {
+            format!("--cacert '{}' {api}", data.join("tls/cert.pem").display())
+        }
+        (None, Some(plain)) => plain.clone(),
+        (None, None) => return print(&text),
+    };
+    text.push_str(&format!(
+        "\nSend a document:\n\n  curl {target}/api/save -H {header} -H 'Content-Type: application/json' \
+         -d '{{\"hello\":\"world\"}}'\n\nStop with Ctrl-C; what was accepted is kept.\n"
+    ));
+    print(&text)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever started it need not read it.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            report::say(format_args!("could not print where it listens: {error}"));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,86 @@
+//! Takes up what changes while it runs: tokens, certificates, error pages.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use inlet_core::auth::Tokens;
+use inlet_core::ports::Secrets;
+
+use super::stop::Stop;
+use crate::tokens::{self, TokenFile};
+
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the tokens again and again and puts a changed book in force.
+pub(crate) async fn tokens(secrets: Arc<dyn Secrets>, book: Tokens, stop: Stop) {
+    let mut known = None;
+    loop {
+        match TokenFile::read(&*secrets).await {
+            Ok(file) if known.as_ref() != Some(&file) => {
+                book.replace(file.book(tokens::outside().as_deref()));
+                if known.is_some() {
+                    tracing::info!(tokens = file.tokens.len(), "the tokens have changed");
+                }
+                known = Some(file);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = %format!("{error:#}"), "the old tokens stay in force");
+            }
+        }
+        if !pause(&stop).await {
+            return;
+        }
+    }
+}
+
+/// Calls `reload` whenever one of the files has changed.
+pub(crate) async fn files(
+    files: Vec<PathBuf>,
+    reload: impl Fn() -> Result<(), String>,
+    stop: Stop,
+) {
+    let mut known = moments(&files);
+    while pause(&stop).await {
+        let now = moments(&files);
+        if now == known {
+            continue;
+        }
+        known = now;
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        match reload() {
+            Ok(()) => tracing::info!(files = names.join(", "), "taken up anew"),
+            Err(error) => {
+                tracing::warn!(files = names.join(", "), error, "what was in force stays");
+            }
+        }
+    }
+}
+
+/// Calls `look` once a day.
+pub(crate) async fn every_day(look: impl Fn(), stop: Stop) {
+    loop {
+        tokio::select! {
+            _ = stop.wait() => return,
+            () = tokio::time::sleep(DAY) => look(),
+        }
+    }
+}
+
+fn moments(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    files
+        .iter()
+        .map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok())
+        .collect()
+}
+
+/// Waits until it is time to look again; false when it is time to stop.
+async fn pause(stop: &Stop) -> bool {
+    tokio::select! {
+        _ = stop.wait() => false,
+        () = tokio::time::sleep(LOOK_EVERY) => true,
+    }
+}

@@ -1,0 +1,185 @@
+//! Which engine stands behind which port: decided here, by URL, and nowhere else.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use inlet_adapters::bucket::DirectoryBucket;
+use inlet_adapters::cache::MemoryCache;
+use inlet_adapters::queue::{LogQueue, LogQueueOptions};
+use inlet_adapters::secrets::FileSecrets;
+use inlet_adapters::store::{SqliteOptions, SqliteStore};
+use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
+use inlet_core::schedule::{Schedule, ScheduleError};
+use inlet_http::Pages;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Settings;
+use crate::data::DataDirectory;
+use crate::report::Hinted;
+use crate::roles::Summarizer;
+
+/// The engines that every part of a process shares.
+pub(crate) struct Engines {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) secrets: Arc<dyn Secrets>,
+}
+
+/// What a process does with the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueUse {
+    Send,
+    Receive,
+    Both,
+}
+
+/// The queue, and what has to be driven for it.
+pub(crate) struct WiredQueue {
+    pub(crate) queue: Arc<dyn Queue>,
+    /// The log that is appended to, where the queue is the embedded one and this process sends.
+    pub(crate) log: Option<Arc<LogQueue>>,
+}
+
+impl Engines {
+    /// Opens the engines that the settings name.
+    pub(crate) fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: store(settings, data)?,
+            bucket: bucket(settings, data)?,
+            cache: cache(settings)?,
+            secrets: secrets(settings, data)?,
+        })
+    }
+}
+
+fn store(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Store>> {
+    let directory = match settings.store.split_once(':') {
+        Some(("sqlite", "")) => data.join("store"),
+        Some(("sqlite", path)) => path.into(),
+        _ => return Err(unknown("store", &settings.store, "sqlite: or sqlite:DIR")),
+    };
+    Ok(Arc::new(SqliteStore::open(directory, &SqliteOptions::default())?))
+}
+
+fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
+    match settings.bucket.split_once(':') {
+        Some(("file", "")) => bucket_at(&data.join("bucket")),
+        Some(("file", path)) => bucket_at(Path::new(path)),
+        _ => Err(unknown("bucket", &settings.bucket, "file: or file:DIR")),
+    }
+}
+
+/// The bucket in a directory.
+pub(crate) fn bucket_at(directory: &Path) -> anyhow::Result<Arc<dyn Bucket>> {
+    Ok(Arc::new(DirectoryBucket::open(directory, Arc::new(SystemClock))?))
+}
+
+fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
+    match settings.cache.as_str() {
+        "memory:" => Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max))),
+        other => Err(unknown("cache", other, "memory:")),
+    }
+}
+
+/// Opens what the secrets are kept in.
+pub(crate) fn secrets(
+    settings: &Settings,
+    data: &DataDirectory,
+) -> anyhow::Result<Arc<dyn Secrets>> {
+    match settings.secrets.split_once(':') {
+        Some(("file", "")) => Ok(Arc::new(FileSecrets::open(data.join("secrets"))?)),
+        Some(("file", path)) => Ok(Arc::new(FileSecrets::open(path)?)),
+        _ => Err(unknown("secrets", &settings.secrets, "file: or file:DIR")),
+    }
+}
+
+/// Opens the queue for what this process does with it.
+pub(crate) async fn queue(
+    settings: &Settings,
+    data: &DataDirectory,
+    instance: &str,
+    store: &Arc<dyn Store>,
+    queue_use: QueueUse,
+) -> anyhow::Result<WiredQueue> {
+    if settings.queue != "log:" {
+        return Err(unknown("queue", &settings.queue, "log:"));
+    }
+    let root = data.join("log");
+    let mut options = LogQueueOptions::default();
+    options.log.queue_bytes_max = settings.queue_bytes_max;
+    let queue = match queue_use {
+        QueueUse::Both => LogQueue::open(&root, instance, Arc::clone(store), &options).await?,
+        QueueUse::Send => LogQueue::open_to_send(&root, instance, &**store, &options).await?,
+        QueueUse::Receive => LogQueue::open_to_receive(&root, Arc::clone(store), &options),
+    };
+    if let Some(method) = queue.sync_method() {
+        tracing::debug!(method, "the log is open");
+    }
+    let queue = Arc::new(queue);
+    let sends = !matches!(queue_use, QueueUse::Receive);
+    Ok(WiredQueue { queue: Arc::clone(&queue) as Arc<dyn Queue>, log: sends.then_some(queue) })
+}
+
+/// What writes summaries, by the settings.
+pub(crate) fn summarizer(
+    settings: &Settings,
+    engines: &Engines,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Summarizer> {
+    Ok(Summarizer {
+        store: Arc::clone(&engines.store),
+        bucket: Arc::clone(&engines.bucket),
+        clock: Arc::clone(clock),
+        schedule: schedule(settings)?,
+    })
+}
+
+fn schedule(settings: &Settings) -> anyhow::Result<Schedule> {
+    Schedule::new(&settings.summary_cron, settings.calendar.zone_name()).map_err(
+        |error: ScheduleError| {
+            let hint = error.hint();
+            Hinted::usage(format!("summary_cron: {error}"), hint).into()
+        },
+    )
+}
+
+/// The pages that browsers get.
+pub(crate) fn pages(settings: &Settings) -> anyhow::Result<Pages> {
+    match &settings.pages {
+        Some(folder) => Pages::from_folder(folder).with_context(|| {
+            Hinted::new(format!("could not use the pages in {}", folder.display()), "see --pages")
+        }),
+        None => Ok(Pages::built_in()),
+    }
+}
+
+/// A runtime on the calling thread alone.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start a runtime")
+}
+
+/// Sends log lines to stderr, as the settings want them.
+pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log_level).map_err(|error| {
+        let hint = "use error, warn, info, debug, or a filter such as inlet_log=debug,info";
+        Hinted::usage(format!("log_level = {:?}: {error}", settings.log_level), hint)
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if settings.log_json {
+        lines.json().try_init()
+    } else {
+        lines.with_target(false).try_init()
+    };
+    started.map_err(|error| anyhow::anyhow!(error)).context("could not start the log lines")
+}
+
+fn unknown(setting: &str, url: &str, known: &str) -> anyhow::Error {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let message = format!("{setting}: this binary knows no engine for `{scheme}:`");
+    Hinted::usage(message, format!("it knows {known}")).into()
+}

@@ -1,0 +1,64 @@
+//! The first minute, as the README has it.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::server::{Server, TOKEN, until};
+
+/// The curl line of a banner.
+fn curl_line(banner: &str) -> &str {
+    banner.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap()
+}
+
+fn run(line: &str) -> Vec<u8> {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn the_printed_curl_line_is_answered_with_a_receipt_and_the_document_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start_with(&data, &[], None);
+    let line = format!("{} --silent --show-error", curl_line(&server.banner));
+    let receipt: Value = serde_json::from_slice(&run(&line)).unwrap();
+    for member in ["ResponseMetadata", "MD5OfMessageBody", "MessageId", "body"] {
+        assert!(receipt.get(member).is_some(), "{receipt} lacks {member}");
+    }
+    assert!(receipt["ResponseMetadata"]["RequestId"].is_string());
+    let id = receipt["MessageId"].as_str().unwrap().to_owned();
+    let token = std::fs::read_to_string(data.join("token")).unwrap();
+    let ask = |server: &Server, path: &str| {
+        let url = format!("{}{path}", server.plain());
+        run(&format!("curl -sS -H 'X-Auth-Token: {}' {url}", token.trim()))
+    };
+    until("the receipt says stored", || {
+        let state: Value =
+            serde_json::from_slice(&ask(&server, &format!("/api/receipts/{id}"))).unwrap();
+        assert!(matches!(state["state"].as_str(), Some("queued" | "stored")), "{state}");
+        state["state"] == "stored"
+    });
+    let document = ask(&server, &format!("/api/documents/{id}"));
+    assert_eq!(String::from_utf8(document.clone()).unwrap(), receipt["body"].as_str().unwrap());
+
+    let first_banner = server.banner.clone();
+    assert!(server.stop().success());
+    let again = Server::start_with(&data, &[], None);
+    let token_of = |banner: &str| {
+        banner.split_whitespace().find(|word| word.starts_with("inlet_")).unwrap().to_owned()
+    };
+    assert_eq!(token_of(&again.banner), token_of(&first_banner), "a second start, another token");
+    assert_eq!(ask(&again, &format!("/api/documents/{id}")), document);
+}
+
+#[test]
+fn a_token_from_outside_is_used_and_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&directory.path().join("data"));
+    assert!(!server.banner.contains(TOKEN), "{}", server.banner);
+    let id = server.save("[1, 2]");
+    server.wait_until_stored(&id);
+    assert_eq!(server.get(&format!("/api/documents/{id}")).text(), "[1, 2]");
+}

@@ -1,0 +1,10 @@
+//! The binary as its users meet it: real processes, real files, real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod bad_input;
+mod cli;
+mod first_minute;
+mod kill;
+mod server;
+mod structure;
