@@ -2,6 +2,7 @@
 //!
 //! | port | adapter |
 //! | --- | --- |
+//! | [`queue`] | [`queue::LogQueue`]: logs on this machine's disk |
 //! | [`store`] | [`store::SqliteStore`]: one SQLite file |
 //! | [`bucket`] | [`bucket::DirectoryBucket`]: a directory |
 //! | [`cache`] | [`cache::MemoryCache`]: in this process |
@@ -14,10 +15,11 @@
 //! [`Failure`](inlet_core::failure::Failure) names what was attempted on what; files and SQLite
 //! are never touched on a thread of the async runtime.
 //!
-//! Start reading at [`store::SqliteStore`].
+//! Start reading at [`queue::LogQueue`], then [`store::SqliteStore`].
 
 pub mod bucket;
 pub mod cache;
 mod files;
+pub mod queue;
 pub mod secrets;
 pub mod store;

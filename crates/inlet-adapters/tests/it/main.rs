@@ -5,5 +5,6 @@
 
 mod bucket;
 mod cache;
+mod queue;
 mod secrets;
 mod sqlite;

@@ -1,0 +1,5 @@
+//! Where accepted documents wait.
+
+mod log;
+
+pub use log::{LogQueue, LogQueueOptions};
