@@ -7,5 +7,7 @@ mod decode;
 mod double;
 mod fields;
 mod json;
+mod persist;
+mod redrive;
 mod schedule;
 mod summary;
