@@ -1,7 +1,8 @@
 //! One request while it is being answered.
 
-use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
@@ -13,6 +14,10 @@ use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::routes::Route;
 use crate::server::ConnectionState;
+
+/// Where clients put their token. Names are parsed once, here and elsewhere: looking a header up
+/// by its text would parse the text for each request.
+const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// A request that met a route, and what it may use.
 pub(crate) struct Call<'a> {
@@ -49,15 +54,15 @@ impl Call<'_> {
 
 /// The `Content-Length`, in bytes.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The token of a request: `X-Auth-Token`, else `Authorization: Bearer`.
 fn token(headers: &HeaderMap) -> Option<&str> {
-    if let Some(token) = headers.get("x-auth-token") {
+    if let Some(token) = headers.get(X_AUTH_TOKEN) {
         return token.to_str().ok();
     }
-    let given = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = given.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

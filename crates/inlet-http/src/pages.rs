@@ -139,10 +139,17 @@ fn filled(template: &str, problem: &Problem, request_id: &str) -> String {
     let values = [
         ("status", problem.status.as_str()),
         ("title", &html(problem.title)),
-        ("detail", &html(&problem.detail)),
+        ("detail", &html(&sentence(&problem.detail))),
         ("request_id", &html(request_id)),
     ];
     fill(template, &values)
+}
+
+/// A detail as a sentence: with a capital letter and a full stop.
+fn sentence(detail: &str) -> String {
+    let mut rest = detail.chars();
+    rest.next()
+        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), rest.as_str()))
 }
 
 fn is_status(name: &str) -> bool {

@@ -226,7 +226,7 @@ pub(crate) fn title(rejection: &Rejection) -> &'static str {
         Rejection::BatchTooLong { .. } => "The batch has too many documents",
         Rejection::IdInvalid => "The id is not one",
         Rejection::ParameterInvalid { .. } => "A parameter is not allowed",
-        Rejection::NotFound => "There is nothing here",
+        Rejection::NotFound => "Not found",
         Rejection::MethodNotAllowed => "The method is not taken here",
         Rejection::RequestMalformed(_) => "The request is not well-formed",
         Rejection::RequestTimeout => "The request took too long",

@@ -4,7 +4,7 @@
 //! body and two headers share.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,6 +18,8 @@ use crate::escape;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::request_id::{RequestId, X_REQUEST_ID};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const RECEIPTS: &[u8] = b"/api/receipts/";
 
@@ -53,8 +55,8 @@ pub(crate) async fn save_batch(call: &Call<'_>, body: Incoming) -> Handled {
 fn head<'a>(call: &'a Call<'_>, query: &'a Query<'_>) -> Result<SaveHead<'a>, Rejection> {
     let headers = &call.head.headers;
     // A key that is not ASCII must be refused, and not be taken for none.
-    let key = text_of(headers, "idempotency-key", Rejection::KeyInvalid)?;
-    let content_encoding = text_of(headers, "content-encoding", Rejection::EncodingUnsupported)?;
+    let key = text_of(headers, &IDEMPOTENCY_KEY, Rejection::KeyInvalid)?;
+    let content_encoding = text_of(headers, &CONTENT_ENCODING, Rejection::EncodingUnsupported)?;
     Ok(SaveHead {
         stream: query.get("stream"),
         key,
@@ -67,7 +69,7 @@ fn head<'a>(call: &'a Call<'_>, query: &'a Query<'_>) -> Result<SaveHead<'a>, Re
 /// The text of a header that may stand once and must be ASCII.
 fn text_of<'a>(
     headers: &'a HeaderMap,
-    name: &'static str,
+    name: &HeaderName,
     otherwise: Rejection,
 ) -> Result<Option<&'a str>, Rejection> {
     let mut values = headers.get_all(name).iter();

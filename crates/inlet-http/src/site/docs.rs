@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::openapi::{self, Said, parameter_text, said};
 use crate::answer::{Answer, JSON, answer, page as page_answer};
 use crate::call::Call;
-use crate::escape::html;
+use crate::escape::{html, html_with_code};
 use crate::pages::framed;
 use crate::problem::Problem;
 use crate::routes::{ROUTES, Route};
@@ -71,7 +71,7 @@ fn push_route(content: &mut String, route: &Route) {
         format_args!(
             "<section class=\"route\" id=\"{anchor}\">\n<span class=\"scope\">{scope}</span>\n\
              <h3><span class=\"method\">{method}</span> {path}</h3>\n<p>{}</p>\n<table><tbody>\n",
-            html(description)
+            html_with_code(description)
         ),
     );
     let in_path = route.path.find('{').map(|at| route.path[at + 1..].trim_end_matches('}'));
@@ -85,7 +85,7 @@ fn push_route(content: &mut String, route: &Route) {
 }
 
 fn push_row(content: &mut String, name: &str, text: &str) {
-    let text = html(text);
+    let text = html_with_code(text);
     push(
         content,
         format_args!("<tr><th scope=\"row\"><code>{name}</code></th><td>{text}</td></tr>\n"),

@@ -6,6 +6,7 @@ mod caps;
 mod client;
 mod harness;
 mod http2;
+mod lanes;
 mod read;
 mod save;
 mod shutdown;
