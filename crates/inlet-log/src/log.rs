@@ -126,7 +126,9 @@ pub(crate) struct Shared {
     pub(crate) by_uring: bool,
     id: LogId,
     committer: Mutex<Committer>,
-    tail: watch::Sender<Position>,
+    /// Told after the tail has moved. The tail itself is in the committer, where it is known at
+    /// the same moment as the outcome of the group that moved it.
+    moved: watch::Sender<()>,
     lock: Mutex<Option<DirLock>>,
     releasing: Mutex<()>,
 }
@@ -195,7 +197,7 @@ impl Log {
             by_uring,
             id,
             committer: Mutex::new(committer),
-            tail: watch::Sender::new(recovery.tail),
+            moved: watch::Sender::new(()),
             lock: Mutex::new(Some(lock)),
             releasing: Mutex::new(()),
             dir,
@@ -261,9 +263,14 @@ impl Log {
     /// Waits until there is a durable record beyond `position`, and gives the end of the last.
     /// Never comes back if there will be none.
     pub async fn tail_beyond(&self, position: Position) -> Position {
-        let mut tail = self.shared().tail.subscribe();
-        let beyond = tail.wait_for(|tail| *tail > position).await.map(|tail| *tail);
-        beyond.expect("the log that sends is held by this handle")
+        let mut moved = self.shared().moved.subscribe();
+        loop {
+            let tail = self.tail();
+            if tail > position {
+                return tail;
+            }
+            moved.changed().await.expect("the log that sends is held by this handle");
+        }
     }
 
     /// Why nothing is acknowledged any more, if a write or a sync failed. The process should say
@@ -349,7 +356,7 @@ impl Shared {
     }
 
     pub(crate) fn tail(&self) -> Position {
-        *self.tail.borrow()
+        self.committer().tail()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -358,11 +365,8 @@ impl Shared {
 
     /// Says how a write went, to everyone it concerns.
     pub(crate) fn complete(&self, write: Write, result: Result<(), WriteFailure>) {
-        let tail = self.with(|committer, wake| {
-            committer.complete(write, result, wake);
-            committer.tail()
-        });
-        self.tail.send_if_modified(|known| std::mem::replace(known, tail) != tail);
+        self.with(|committer, wake| committer.complete(write, result, wake));
+        self.moved.send_replace(());
     }
 
     pub(crate) fn write_group(&self) -> bool {

@@ -6,7 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | checksum | CRC-32 (IEEE 802.3, as `crc32fast` computes it) of all that follows, payload included |
 //! | 4 | 4 | length | bytes of the payload, at most 32 MiB |
-//! | 8 | 8 | sequence | one more than that of the record before it |
+//! | 8 | 8 | sequence | one more than that of the record before it; 0 where bytes were taken out, and any after that |
 //! | 16 | 8 | identity | that of the segment, from its header |
 //! | 24 | 4 | group | where the group of the record starts in the segment, in blocks of 4096 bytes |
 //! | 28 | 4 | kind | 1: a payload; 2: bytes that `fsck --repair` took out |

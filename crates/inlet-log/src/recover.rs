@@ -7,16 +7,20 @@
 //! ahead and never written to does not count as the last. Everything else that is not as it was
 //! written is damage, and the open is refused.
 //!
-//! At the end the last segment is cut to what it holds, which gives back the room it had reserved
-//! and changes nothing that was written, and is synced: a crash of the process alone may have
-//! left whole records in the page cache only, and what is given to a reader must stay.
+//! At the end the last group is written once more, with the same bytes, and synced. What is read
+//! here may be in the page cache only: when the process alone died before its sync, or when the
+//! sync failed, after which the system calls the pages clean, and a second sync would return
+//! success with nothing on the disk. Were such records relied on, a later loss of power would
+//! leave a gap in the middle of the log. The groups before it were synced, since the next is
+//! written only then. Last, the segment is cut to what it holds, which gives back the room it
+//! had reserved and changes nothing that was written.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::committer::Extent;
-use crate::disk::{Access, Disk, DiskFile, write_full};
+use crate::disk::{Access, Disk, DiskFile, read_full, write_full};
 use crate::error::{Damage, IoError, OpenError, ReadError};
 use crate::position::{LogId, Position};
 use crate::scan::{BadSpot, Scan, Step};
@@ -92,7 +96,7 @@ pub(crate) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<LogId>, Read
         Err(error) => return Err(IoError::on("open", &path)(error).into()),
     };
     let mut text = [0; 64];
-    let bytes = crate::disk::read_full(&*file, &mut text, 0).map_err(IoError::on("read", &path))?;
+    let bytes = read_full(&*file, &mut text, 0).map_err(IoError::on("read", &path))?;
     let id = text[..bytes].strip_suffix(b"\n").and_then(|text| str::from_utf8(text).ok());
     match id.and_then(|text| text.parse().ok()) {
         Some(id) => Ok(Some(id)),
@@ -148,9 +152,10 @@ pub(crate) fn recover(
     let extents: VecDeque<Extent> =
         numbers.iter().map(|&number| Extent { number, end: end(number) }).collect();
     let last = extents.back().copied();
-    let tail = extents.iter().rfind(|extent| extent.end > GROUPS_START).or(last.as_ref());
-    let tail = tail
-        .map_or(Position::START, |extent| Position { segment: extent.number, offset: extent.end });
+    // Where no record is left, the last that was is the last that was drained.
+    let tail = extents.iter().rfind(|extent| extent.end > GROUPS_START);
+    let tail =
+        tail.map_or(drained, |extent| Position { segment: extent.number, offset: extent.end });
     let records = reads.iter().map(|read| read.records).sum();
     Ok(Recovered {
         next_number: last.map_or(1, |last| last.number + 1),
@@ -306,18 +311,38 @@ fn cut(disk: &dyn Disk, dir: &Path, reads: &mut [Read], at: usize) -> Result<Tor
     })
 }
 
-/// Cuts the last segment with records, and the blank ones after it, to what they hold.
+/// Makes the last segment with records durable, and cuts it and the blank ones after it to what
+/// they hold.
 fn seal(reads: &[Read]) -> Result<(), IoError> {
-    let last = reads.iter().rposition(|read| !read.is_blank()).unwrap_or(0);
-    for read in &reads[last.min(reads.len())..] {
+    let Some(last) = reads.iter().rposition(|read| !read.is_blank()).or(reads.len().checked_sub(1))
+    else {
+        return Ok(());
+    };
+    // Where a later run was started, an earlier open has done this.
+    if reads[last + 1..].iter().all(|read| read.scan.header.run.is_none()) {
+        write_again(&reads[last])?;
+    }
+    for read in &reads[last..] {
         let path = &read.scan.path;
         let end = read.scan.mark.at;
         if read.file.bytes().map_err(IoError::on("look at", path))? > end {
             read.file.truncate(end).map_err(IoError::on("cut", path))?;
+            read.file.sync().map_err(IoError::on("sync", path))?;
         }
-        read.file.sync().map_err(IoError::on("sync", path))?;
     }
     Ok(())
+}
+
+/// Writes the last group again, with the same bytes, and syncs it.
+fn write_again(read: &Read) -> Result<(), IoError> {
+    let path = &read.scan.path;
+    if let Some(group) = read.scan.mark.group {
+        let bytes = usize::try_from(read.scan.mark.at - group).map_err(std::io::Error::other);
+        let mut bytes = vec![0; bytes.map_err(IoError::on("read", path))?];
+        let there = read_full(&*read.file, &mut bytes, group).map_err(IoError::on("read", path))?;
+        write_full(&*read.file, &bytes[..there], group).map_err(IoError::on("write", path))?;
+    }
+    read.file.sync().map_err(IoError::on("sync", path))
 }
 
 /// The damage of a log whose identity is not there though its segments are.

@@ -160,12 +160,12 @@ impl Scan {
     }
 
     fn accept(&mut self, start: u64, header: RecordHeader, payload: Bytes) -> Step {
-        if self.mark.expected.is_some_and(|expected| expected != header.sequence) {
+        let removed = header.kind == Kind::Removed;
+        if !removed && self.mark.expected.is_some_and(|expected| expected != header.sequence) {
             let what = "a record that is not the next in sequence";
             return Step::Bad(BadSpot { offset: start, what });
         }
         let end = start + (RECORD_HEADER_BYTES + header.length) as u64;
-        let removed = header.kind == Kind::Removed;
         let known = |value: u64| (!removed).then_some(value);
         let (group, expected) = (known(header.group), known(header.sequence + 1));
         self.mark = Mark { at: end, group, expected };

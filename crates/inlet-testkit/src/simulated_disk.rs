@@ -121,9 +121,15 @@ impl SimulatedDisk {
         live.iter().map(|&file| self.files[file].seen.len() as u64).sum()
     }
 
-    /// How often a file was written to or synced after a write or a sync of it had failed.
+    /// How often a file was written to or synced after a write or a sync of it had failed in the
+    /// same process; see [`SimulatedDisk::restart`].
     pub fn changes_after_failure(&self) -> u64 {
         self.after_failure
+    }
+
+    /// Ends the process and starts another: no file counts as failed any more.
+    pub fn restart(&mut self) {
+        self.files.iter_mut().for_each(|file| file.failed = false);
     }
 
     /// All that was done, a line a call.

@@ -270,7 +270,6 @@ impl Cover {
             Some(group) if offset == mark.at => group,
             _ => offset - offset % block,
         };
-        let mut sequence = mark.expected.unwrap_or(0);
         while offset < end {
             let mut bytes = (end - offset).min((RECORD_HEADER_BYTES + RECORD_BYTES_MAX) as u64);
             // What is left must be room for a record, too.
@@ -280,11 +279,11 @@ impl Cover {
             let bytes = usize::try_from(bytes).map_err(std::io::Error::other)?;
             let mut record = vec![0; bytes];
             let length = bytes - RECORD_HEADER_BYTES;
-            RecordHeader { length, sequence, identity, group, kind: Kind::Removed }
+            RecordHeader { length, sequence: 0, identity, group, kind: Kind::Removed }
                 .seal(&mut record);
             write_full(file, &record, offset)?;
             offset += bytes as u64;
-            (group, sequence) = (offset - offset % block, 0);
+            group = offset - offset % block;
         }
         Ok(())
     }
