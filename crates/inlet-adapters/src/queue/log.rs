@@ -28,10 +28,9 @@ use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BatchLimit, Delivery, Depth, Outcome, Queue, Store};
 use inlet_log::{Log, LogOptions, OpenError, Position, RealDisk, Recovery};
-use tokio::sync::Mutex;
 use tokio::{task, time};
 
-use self::drains::Drains;
+use self::drains::{Drains, Turn};
 
 /// How often a log whose lock is held is opened again: the process before may be at its end.
 const OPEN_ATTEMPTS_MAX: u32 = 20;
@@ -70,7 +69,7 @@ pub struct LogQueue {
     bytes_max: Option<u64>,
     append_bytes_max: usize,
     recovery: Option<Recovery>,
-    receiving: Option<Mutex<Drains>>,
+    receiving: Option<Turn>,
 }
 
 impl LogQueue {
@@ -144,7 +143,7 @@ impl LogQueue {
             append_bytes_max: send::append_bytes_max(&options.log),
             own,
             recovery,
-            receiving: drains.map(Mutex::new),
+            receiving: drains.map(Turn::new),
         }
     }
 
@@ -155,7 +154,7 @@ impl LogQueue {
         })
     }
 
-    fn receiving(&self) -> Result<&Mutex<Drains>, Failure> {
+    fn receiving(&self) -> Result<&Turn, Failure> {
         self.receiving.as_ref().ok_or_else(|| {
             let root = self.root.display().to_string();
             Failure::new(FailureKind::Refused, "receive by a handle that only sends to", root)
@@ -175,13 +174,13 @@ impl Queue for LogQueue {
     }
 
     async fn receive(&self, limit: BatchLimit) -> Result<Delivery, Failure> {
-        self.receiving()?.lock().await.receive(limit).await
+        self.receiving()?.take(&self.root)?.receive(limit).await
     }
 
     async fn settle(&self, delivery: &Delivery, _outcomes: &[Outcome]) -> Result<(), Failure> {
-        let drains = self.receiving()?;
+        let turn = self.receiving()?;
         match &delivery.cursor {
-            Some(cursor) => drains.lock().await.settle(cursor).await,
+            Some(cursor) => turn.take(&self.root)?.settle(cursor).await,
             None => Ok(()),
         }
     }

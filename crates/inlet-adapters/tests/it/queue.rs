@@ -349,6 +349,17 @@ async fn a_handle_does_only_what_it_was_opened_for() {
 }
 
 #[tokio::test]
+async fn two_workers_on_one_handle_are_refused_and_the_first_goes_on() {
+    let logs = Logs::new(Sync::Thread);
+    let queue = logs.instance("one").await;
+    let (first, second, ()) = tokio::join!(queue.receive(LIMIT), queue.receive(LIMIT), async {
+        queue.send(&[document(1)]).await.unwrap();
+    });
+    assert_eq!(documents(&first.unwrap()), [document(1)]);
+    assert!(second.unwrap_err().is_retryable());
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_is_no_reason_not_to_send() {
     use inlet_testkit::fault::{FailingStore, Faults};
     let logs = Logs::new(Sync::Thread);

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use inlet_core::failure::{Failure, FailureKind};
@@ -27,6 +28,56 @@ pub(super) struct Drains {
     poll: Duration,
     list: Duration,
     remove_after: Duration,
+}
+
+/// Lets one worker at a time have the logs.
+pub(super) struct Turn(Mutex<Option<Box<Drains>>>);
+
+/// The logs, as long as it is one's turn.
+pub(super) struct TurnGuard<'a> {
+    turn: &'a Turn,
+    drains: Option<Box<Drains>>,
+}
+
+impl Turn {
+    pub(super) fn new(drains: Drains) -> Self {
+        Self(Mutex::new(Some(Box::new(drains))))
+    }
+
+    /// Takes the logs; fails where another has them.
+    pub(super) fn take(&self, root: &Path) -> Result<TurnGuard<'_>, Failure> {
+        let drains = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if drains.is_none() {
+            let root = root.display().to_string();
+            return Err(Failure::new(
+                FailureKind::Unavailable,
+                "receive at the same time from",
+                root,
+            )
+            .hint("one worker at a time receives from one handle"));
+        }
+        Ok(TurnGuard { turn: self, drains })
+    }
+}
+
+impl Deref for TurnGuard<'_> {
+    type Target = Drains;
+
+    fn deref(&self) -> &Drains {
+        self.drains.as_ref().expect("it is given back by the drop alone")
+    }
+}
+
+impl DerefMut for TurnGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Drains {
+        self.drains.as_mut().expect("it is given back by the drop alone")
+    }
+}
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        *self.turn.0.lock().unwrap_or_else(PoisonError::into_inner) = self.drains.take();
+    }
 }
 
 impl Drains {
