@@ -34,7 +34,7 @@ use std::sync::Arc;
 pub use self::deadline::Deadlines;
 pub use self::lane::Lane;
 pub use self::shutdown::Shutdown;
-pub(crate) use self::state::{ConnectionState, Face};
+pub(crate) use self::state::{Busy, ConnectionState, Face};
 pub use self::tls::{TlsCertificates, TlsError};
 
 use self::census::Census;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem, chain};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::routes::{self, BodyLimit, Endpoint, Match, ROUTES, Route};
-use crate::server::{ConnectionState, Face};
+use crate::server::{Busy, ConnectionState, Face};
 use crate::{api, site};
 
 const X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
@@ -31,11 +31,10 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers one request. This never fails: what goes wrong is an answer too.
 pub(crate) async fn answer(
     app: Arc<App>,
-    connection: Arc<ConnectionState>,
+    connection: Busy,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     let begun = Instant::now();
-    let _busy = connection.begin_request();
     let (head, body) = request.into_parts();
     let id = RequestId::of(&head.headers);
     let (row, handled) = handle(&app, &connection, &head, body, &id).await;

@@ -1,24 +1,28 @@
 //! One connection, from the socket to its end.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::guarded::{ClientStream, GuardedIo};
-use super::state::ConnectionState;
+use super::state::{Busy, ConnectionState};
 use super::strict::HEAD_BYTES_MAX;
 use super::tls::TlsCertificates;
+use crate::answer::Answer;
 use crate::app::App;
 use crate::service;
 
@@ -47,14 +51,16 @@ pub(super) async fn serve_tls(
 ) {
     let handshake = certificates.acceptor().accept(stream);
     let deadline = connection.deadlines().handshake;
-    let stream = match tokio::time::timeout(deadline, handshake).await {
-        Ok(Ok(stream)) => stream,
+    // What only one stretch of a connection needs is boxed, so that its task is small in the
+    // others: there are thousands of them, and nearly all are silent.
+    let stream = match Box::pin(tokio::time::timeout(deadline, handshake)).await {
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(_)) => return app.metrics.handshake_failed(),
         Err(_) => return app.metrics.connection_timed_out(),
     };
     connection.note_secure();
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(stream, &[], app, connection).await;
+        Box::pin(serve_http2(stream, &[], app, connection)).await;
     } else {
         serve_http1(stream, &[], app, connection).await;
     }
@@ -69,7 +75,7 @@ pub(super) async fn serve_plain(
     let begun = watched(read_beginning(&mut stream), |_| {}, &connection).await;
     match begun {
         Some(Ok(begun)) if begun == PREFACE => {
-            serve_http2(stream, &begun, app, connection).await;
+            Box::pin(serve_http2(stream, &begun, app, connection)).await;
         }
         Some(Ok(begun)) if !begun.is_empty() => {
             serve_http1(stream, &begun, app, connection).await;
@@ -93,21 +99,85 @@ async fn read_beginning(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(begun)
 }
 
+/// Serves HTTP/1, and between requests gives hyper's buffers back where the client is silent for
+/// long: of what an idle connection takes they are the greater part.
 async fn serve_http1<S: ClientStream>(
     stream: S,
     begun: &[u8],
     app: Arc<App>,
     connection: Arc<ConnectionState>,
 ) {
-    let io = TokioIo::new(GuardedIo::http1(stream, Arc::clone(&connection), begun));
-    let serving = http1::Builder::new()
-        .max_buf_size(READ_BYTES_MAX)
-        // A client that has sent all it has to send may still wait for the answer.
-        .half_close(true)
-        .serve_connection(io, service(&app, &connection));
-    if watched(serving, |serving| serving.graceful_shutdown(), &connection).await.is_none() {
-        app.metrics.connection_timed_out();
+    let mut io = GuardedIo::http1(stream, Arc::clone(&connection), begun);
+    loop {
+        let serving = http1::Builder::new()
+            .max_buf_size(READ_BYTES_MAX)
+            // A client that has sent all it has to send may still wait for the answer.
+            .half_close(true)
+            .serve_connection(TokioIo::new(io), service(&app, &connection));
+        io = match until_rest(Box::new(serving), &connection).await {
+            Served::Resting(io) => io,
+            Served::Ended => return,
+            Served::TimedOut => return app.metrics.connection_timed_out(),
+        };
+        // A connection that is to drain while it rests has nothing to finish.
+        let awakened = poll_fn(|cx| {
+            connection.watch(cx);
+            match connection.is_draining() {
+                true => Poll::Ready(false),
+                false => io.poll_awakened(cx).map(|()| true),
+            }
+        });
+        if !awakened.await {
+            if connection.is_closed() {
+                app.metrics.connection_timed_out();
+            }
+            return;
+        }
+        connection.note_resting(false);
     }
+}
+
+/// How serving a connection came to a stop.
+enum Served<S: ClientStream> {
+    Ended,
+    TimedOut,
+    /// It is silent, and takes no more than its socket until the client says something.
+    Resting(GuardedIo<S>),
+}
+
+/// Serves until the connection ends, is closed by a deadline, or is found to rest.
+async fn until_rest<S, V>(
+    serving: Box<http1::Connection<TokioIo<GuardedIo<S>>, V>>,
+    connection: &ConnectionState,
+) -> Served<S>
+where
+    S: ClientStream,
+    V: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible> + Unpin,
+{
+    let mut serving = Some(serving);
+    let mut drained = false;
+    poll_fn(|cx| {
+        connection.watch(cx);
+        if connection.is_closed() {
+            return Poll::Ready(Served::TimedOut);
+        }
+        // Looked at again here, where no request can begin in between.
+        if connection.is_resting()
+            && connection.is_quiet()
+            && let Some(serving) = serving.take()
+        {
+            let parts = serving.into_parts();
+            let mut io = parts.io.into_inner();
+            io.give_back(&parts.read_buf);
+            return Poll::Ready(Served::Resting(io));
+        }
+        let Some(serving) = serving.as_mut() else { return Poll::Ready(Served::Ended) };
+        if connection.is_draining() && !std::mem::replace(&mut drained, true) {
+            Pin::new(&mut **serving).graceful_shutdown();
+        }
+        Pin::new(&mut **serving).poll(cx).map(|_| Served::Ended)
+    })
+    .await
 }
 
 async fn serve_http2<S: ClientStream>(
@@ -139,16 +209,17 @@ async fn serve_http2<S: ClientStream>(
 fn service(
     app: &Arc<App>,
     connection: &Arc<ConnectionState>,
-) -> impl hyper::service::Service<
+) -> impl Service<
     Request<Incoming>,
-    Response = crate::answer::Answer,
-    Error = std::convert::Infallible,
-    Future = impl Future<Output = Result<crate::answer::Answer, std::convert::Infallible>>
-             + Send
-             + use<>,
-> + use<> {
+    Response = Answer,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Answer, Infallible>> + Send + use<>,
+> + Unpin
++ use<> {
     let (app, connection) = (Arc::clone(app), Arc::clone(connection));
-    service_fn(move |request| service::answer(Arc::clone(&app), Arc::clone(&connection), request))
+    service_fn(move |request| {
+        service::answer(Arc::clone(&app), Busy::begin(Arc::clone(&connection)), request)
+    })
 }
 
 /// Runs `serving` until it ends or the connection is closed by a deadline (`None`). Once the
@@ -160,7 +231,7 @@ async fn watched<F: Future>(
 ) -> Option<F::Output> {
     let mut serving = pin!(serving);
     let mut drain = Some(drain);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         connection.watch(cx);
         if connection.is_closed() {
             return Poll::Ready(None);

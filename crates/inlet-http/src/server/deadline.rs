@@ -18,6 +18,8 @@ pub struct Deadlines {
     pub head: Duration,
     /// For silence between requests. Default 75 s.
     pub idle: Duration,
+    /// For silence between requests before buffers are given back. Default 3 s.
+    pub rest: Duration,
     /// For a body, however small, from when it is asked for. Default 30 s.
     pub body_grace: Duration,
     /// A body has a second more for each so many bytes that have come. Default 4,096.
@@ -40,6 +42,7 @@ impl Default for Deadlines {
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            rest: Duration::from_secs(3),
             body_grace: Duration::from_secs(30),
             body_bytes_per_s_min: 4_096,
             write: Duration::from_secs(30),
@@ -57,6 +60,7 @@ pub(super) struct Standing {
     /// Whether anything was ever served.
     pub(super) served: bool,
     pub(super) http2: bool,
+    pub(super) resting: bool,
     pub(super) quiet_since_ms: u64,
     pub(super) head_since_ms: u64,
     pub(super) blocked_since_ms: u64,
@@ -82,7 +86,9 @@ pub(super) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> O
     }
     let silence = if standing.served { deadlines.idle } else { deadlines.first_byte };
     if !past(standing.quiet_since_ms, silence) {
-        return None;
+        let may_rest = standing.served && !standing.http2 && !standing.resting;
+        let rests = may_rest && past(standing.quiet_since_ms, deadlines.rest);
+        return rests.then_some(Verdict::Rest);
     }
     // A client that speaks HTTP/2 is told first, so that it sends nothing that would be lost.
     if standing.http2
@@ -117,6 +123,7 @@ mod tests {
         busy: false,
         served: false,
         http2: false,
+        resting: false,
         quiet_since_ms: 1,
         head_since_ms: 0,
         blocked_since_ms: 0,
@@ -132,7 +139,9 @@ mod tests {
         assert_eq!(after(FRESH, 9), None);
         assert_eq!(after(FRESH, 10), Some(Verdict::Close));
         let idle = Standing { served: true, ..FRESH };
-        assert_eq!(after(idle, 74), None);
+        assert_eq!(after(idle, 2), None);
+        assert_eq!(after(idle, 3), Some(Verdict::Rest));
+        assert_eq!(after(Standing { resting: true, ..idle }, 74), None);
         assert_eq!(after(idle, 75), Some(Verdict::Close));
     }
 

@@ -33,7 +33,7 @@ impl ClientStream for TcpStream {
     }
 }
 
-impl ClientStream for TlsStream<TcpStream> {
+impl ClientStream for Box<TlsStream<TcpStream>> {
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }
@@ -81,6 +81,25 @@ impl<S: ClientStream> GuardedIo<S> {
             ended: Ended::No,
             lingered_bytes: 0,
         }
+    }
+
+    /// Takes back what was passed on and not used.
+    pub(super) fn give_back(&mut self, unused: &[u8]) {
+        if !unused.is_empty() {
+            self.held.splice(..0, unused.iter().copied());
+            self.good += unused.len();
+        }
+    }
+
+    /// Ready once there is something to pass on: a head that is whole, what stands in for one
+    /// that is refused, or the end.
+    pub(super) fn poll_awakened(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.good == 0 && self.ended == Ended::No && !self.connection.is_refused() {
+            if ready!(self.poll_read_more(cx)).is_err() {
+                self.ended = Ended::Yes;
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Looks at all that is held.

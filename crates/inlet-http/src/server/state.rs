@@ -35,6 +35,8 @@ pub(super) enum Verdict {
     Drain,
     /// Answer that the head took too long.
     RefuseLate,
+    /// Give back what it does not need while the client is silent.
+    Rest,
     /// Close at once.
     Close,
     /// Close at once, and drop what the client has not taken.
@@ -127,6 +129,7 @@ pub(crate) struct ConnectionState {
     served: AtomicBool,
     http2: AtomicBool,
     secure: AtomicBool,
+    resting: AtomicBool,
     quiet_since_ms: AtomicU64,
     head_since_ms: AtomicU64,
     blocked_since_ms: AtomicU64,
@@ -139,9 +142,25 @@ pub(crate) struct ConnectionState {
     waker: OnceLock<Waker>,
 }
 
-/// Held while a request is being answered.
+/// A connection while a request of it is being answered.
 #[derive(Debug)]
-pub(crate) struct Busy<'a>(&'a ConnectionState);
+pub(crate) struct Busy(Arc<ConnectionState>);
+
+impl Busy {
+    /// Notes that a request is being answered, until what this returns is dropped.
+    pub(super) fn begin(connection: Arc<ConnectionState>) -> Self {
+        connection.busy.fetch_add(1, Relaxed);
+        Self(connection)
+    }
+}
+
+impl std::ops::Deref for Busy {
+    type Target = ConnectionState;
+
+    fn deref(&self) -> &ConnectionState {
+        &self.0
+    }
+}
 
 impl ConnectionState {
     /// A connection that was just opened, known to its lane's sweeper.
@@ -153,6 +172,7 @@ impl ConnectionState {
             served: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             secure: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             quiet_since_ms: AtomicU64::new(lane.now_ms()),
             head_since_ms: AtomicU64::new(0),
             blocked_since_ms: AtomicU64::new(0),
@@ -177,12 +197,6 @@ impl ConnectionState {
 
     pub(crate) fn deadlines(&self) -> &Deadlines {
         self.lane.deadlines()
-    }
-
-    /// Notes that a request is being answered, until what this returns is dropped.
-    pub(crate) fn begin_request(&self) -> Busy<'_> {
-        self.busy.fetch_add(1, Relaxed);
-        Busy(self)
     }
 
     /// Why a request of this method is refused unseen, if it is the one put in place of what was
@@ -254,6 +268,22 @@ impl ConnectionState {
         }
     }
 
+    /// Whether no request is being answered, none arrives, and nothing waits to be taken.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.busy.load(Relaxed) == 0
+            && self.head_since_ms.load(Relaxed) == 0
+            && self.blocked_since_ms.load(Relaxed) == 0
+    }
+
+    /// Whether the sweeper found that it rests; so until [`ConnectionState::note_resting`].
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting.load(Relaxed)
+    }
+
+    pub(super) fn note_resting(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
+    }
+
     pub(super) fn note_linger(&self) {
         self.linger_since_ms.store(self.lane.now_ms(), Relaxed);
     }
@@ -263,6 +293,7 @@ impl ConnectionState {
             busy: self.busy.load(Relaxed) > 0,
             served: self.served.load(Relaxed),
             http2: self.http2.load(Relaxed),
+            resting: self.resting.load(Relaxed),
             quiet_since_ms: self.quiet_since_ms.load(Relaxed),
             head_since_ms: self.head_since_ms.load(Relaxed),
             blocked_since_ms: self.blocked_since_ms.load(Relaxed),
@@ -276,6 +307,10 @@ impl ConnectionState {
             Verdict::Drain => self.verdict.fetch_max(DRAIN, Relaxed),
             Verdict::RefuseLate => {
                 self.refuse(Rejection::RequestTimeout);
+                NONE
+            }
+            Verdict::Rest => {
+                self.resting.store(true, Relaxed);
                 NONE
             }
             Verdict::Close => self.verdict.fetch_max(CLOSE, Relaxed),
@@ -312,7 +347,7 @@ impl Drop for ConnectionState {
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Relaxed);
         self.0.served.store(true, Relaxed);

@@ -61,6 +61,56 @@ async fn a_connection_that_is_idle_is_closed_but_not_before() {
 }
 
 #[tokio::test]
+async fn a_connection_that_rests_is_served_again_however_its_next_request_comes() {
+    let server = Harness::start_with(Setup::deadlines(|d| {
+        d.rest = Duration::from_millis(20);
+        d.head = Duration::from_millis(300);
+    }))
+    .await;
+    let mut connection = Connection::open(server.address).await;
+    let save = request("POST", "/api/save", &json_headers(SAVE), b"{\"a\":1}");
+    for cut in [0, 1, 20, save.len() - 7, save.len() - 1, save.len()] {
+        connection.send(&save[..cut]).await;
+        sleep(Duration::from_millis(60)).await;
+        connection.send(&save[cut..]).await;
+        assert_eq!(connection.answer().await.unwrap().status, 202, "cut at {cut}");
+        sleep(Duration::from_millis(60)).await;
+    }
+    connection.send(save.repeat(3)).await;
+    for _ in 0..3 {
+        assert_eq!(connection.answer().await.unwrap().status, 202);
+    }
+    sleep(Duration::from_millis(60)).await;
+    connection.send("GET / HTT").await;
+    let late = timeout(PATIENCE, connection.answer()).await.unwrap().unwrap();
+    assert_eq!(late.code(), "RequestTimeout");
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_closed_when_it_is_idle_too_long_or_the_server_stops() {
+    let server = Harness::start_with(Setup::deadlines(|d| {
+        d.rest = Duration::from_millis(20);
+        d.idle = Duration::from_millis(200);
+    }))
+    .await;
+    let health = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut connection = Connection::open(server.address).await;
+    connection.send(health).await;
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+
+    let server = Harness::start_with(Setup::deadlines(|d| d.rest = Duration::from_millis(1))).await;
+    let mut connection = Connection::open(server.address).await;
+    connection.send(health).await;
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+    sleep(Duration::from_millis(60)).await;
+    server.shutdown.begin();
+    assert!(timeout(PATIENCE, connection.is_closed()).await.unwrap());
+    timeout(PATIENCE, server.serving).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_body_that_dribbles_is_told_408_and_closed() {
     let server = Harness::start_with(Setup::deadlines(|d| d.body_grace = SHORT)).await;
     let mut connection = Connection::open(server.address).await;
