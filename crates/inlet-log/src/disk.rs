@@ -66,6 +66,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes at an offset and says how many bytes went; it may be fewer than given.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Says that these bytes will be read soon, so that the disk may fetch them meanwhile.
+    fn will_read(&self, offset: u64, bytes: u64) {
+        // Only a hint: without it the bytes are read when they are asked for.
+        let _unused: (u64, u64) = (offset, bytes);
+    }
     /// Makes what was written durable, and the file's length.
     fn sync(&self) -> io::Result<()>;
     /// Reserves room for that many bytes from the start, as far as the file system can.

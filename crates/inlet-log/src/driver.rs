@@ -22,7 +22,8 @@ mod uring;
 impl Log {
     /// Drives the log until it is closed or poisoned. The future is to be spawned on the runtime
     /// that serves, the first of them where there are several; with `io_uring` it writes the
-    /// groups itself, otherwise it waits for the thread that does, which this call starts.
+    /// groups itself, otherwise it waits for the thread that does, which this call starts. When
+    /// it has ended, nothing drives the log any more.
     ///
     /// Where it is dropped before it ends and writes groups itself, the log is poisoned.
     ///
@@ -41,6 +42,7 @@ impl Log {
                 #[cfg(target_os = "linux")]
                 Writer::Uring(running) => uring::run(&shared, running).await,
             }
+            shared.drivers.ended().await;
             let poison = shared.with(|committer, _| committer.poison().cloned());
             poison.map_or(Ok(()), |poison| Err(poison.into()))
         }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Access, Disk, DiskFile, read_full};
 use crate::error::{IoError, ReadError};
+use crate::identity::{lost_id, read_id};
 use crate::position::LogId;
-use crate::recover::{lost_id, read_id};
 use crate::scan::{BadSpot, Mark, Scan, Step};
 use crate::segment::{
     BLOCK_BYTES, GROUPS_START, RunStart, SegmentHeader, block_after, numbers, path,

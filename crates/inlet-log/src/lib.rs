@@ -39,11 +39,13 @@
 
 mod append;
 mod buffer;
+mod chain;
 mod committer;
 mod disk;
 mod driver;
 mod error;
 pub mod fsck;
+mod identity;
 mod log;
 mod position;
 mod reader;

@@ -10,6 +10,7 @@ use crate::committer::{Bounds, Committer, Wakers, Write, WriteFailure};
 use crate::disk::{Access, DirLock, Disk, LockError, is_full, write_full};
 use crate::driver::{self, Drivers};
 use crate::error::{AppendError, IoError, OpenError, Poison, ReadError, ReleaseError};
+use crate::identity;
 use crate::position::{LogId, Position};
 use crate::record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES};
 use crate::recover::{self, Recovery};
@@ -160,12 +161,12 @@ impl Log {
             LockError::Held { pid } => OpenError::InUse { dir: dir.to_owned(), pid },
             LockError::Io(error) => IoError::on("lock", &dir.join("LOCK"))(error).into(),
         })?;
-        let id = match recover::read_id(&*disk, dir)? {
+        let id = match identity::read_id(&*disk, dir)? {
             Some(id) => id,
             None if segment::numbers(&*disk, dir).map_err(IoError::on("list", dir))?.is_empty() => {
-                recover::make_id(&*disk, dir)?
+                identity::make_id(&*disk, dir)?
             }
-            None => return Err(recover::lost_id(dir).into()),
+            None => return Err(identity::lost_id(dir).into()),
         };
         let recovered = recover::recover(&*disk, dir, id, options.drained)?;
         let recovery = recovered.recovery;
@@ -221,7 +222,7 @@ impl Log {
     ///
     /// [`ReadError`].
     pub fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<LogId>, ReadError> {
-        recover::read_id(disk, dir)
+        identity::read_id(disk, dir)
     }
 
     /// The log's identity.
@@ -304,7 +305,7 @@ impl Log {
         Ok(())
     }
 
-    /// Takes note of segments that another process removed with [`release`](crate::release).
+    /// Takes note of segments that another process removed with [`release`](crate::release()).
     ///
     /// # Errors
     ///

@@ -70,7 +70,7 @@ impl Reader {
     /// [`ReadError::Damage`] where there is no log, [`ReadError::Io`].
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, from: Position) -> Result<Self, ReadError> {
         let dir = dir.to_owned();
-        let Some(log) = crate::recover::read_id(&*disk, &dir)? else {
+        let Some(log) = crate::identity::read_id(&*disk, &dir)? else {
             let what = "there is no log here".to_owned();
             return Err(Damage { path: dir, offset: 0, what }.into());
         };

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use crate::chain;
 use crate::disk::{Disk, LockError};
 use crate::error::{ReadError, ReleaseError};
 use crate::position::Position;
-use crate::recover;
 use crate::segment::{self, numbers};
 
 /// Removes the segments of the log in `dir` that are wholly before `position`, whether a writer
@@ -62,7 +62,7 @@ pub fn remove_drained(
 
 /// Whether all that can be read lies before `drained`, and nothing is there that can't.
 fn is_drained(disk: &dyn Disk, dir: &Path, drained: Position) -> io::Result<bool> {
-    match recover::sound_tail(disk, dir, drained) {
+    match chain::sound_tail(disk, dir, drained) {
         Ok(tail) => Ok(tail <= drained),
         Err(ReadError::Damage(_)) => Ok(false),
         Err(ReadError::Io(error)) => Err(error.source),

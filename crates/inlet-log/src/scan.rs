@@ -17,6 +17,8 @@ use crate::segment::{GROUPS_START, SegmentHeader, block_after};
 
 /// How much is read at a time where there is that much, in bytes.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// How far ahead of a long read the disk is told what will be read, in bytes.
+const AHEAD_BYTES: u64 = 4 << 20;
 /// How much is read first: a reader at the tail mostly finds little.
 const CHUNK_BYTES_MIN: usize = 64 << 10;
 
@@ -31,6 +33,7 @@ pub(crate) struct BadSpot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) payload: Bytes,
+    pub(crate) start: u64,
     pub(crate) end: u64,
     /// Set where a repair took bytes out: then there is no payload to give.
     pub(crate) removed: bool,
@@ -169,7 +172,7 @@ impl Scan {
         let known = |value: u64| (!removed).then_some(value);
         let (group, expected) = (known(header.group), known(header.sequence + 1));
         self.mark = Mark { at: end, group, expected };
-        Step::Record(Found { payload, end, removed })
+        Step::Record(Found { payload, start, end, removed })
     }
 
     /// The record at an offset, or why there is none.
@@ -214,11 +217,20 @@ impl Scan {
         {
             return Ok(start);
         }
-        let mut chunk = vec![0; bytes.max(self.chunk_bytes).min(room)];
-        let read = read_full(&*self.file, &mut chunk, from)?;
-        chunk.truncate(read);
+        // Where no payload of the last chunk is held any more, its memory is used again.
+        let chunk = std::mem::take(&mut self.chunk).try_into_mut();
+        let mut chunk = chunk.unwrap_or_default();
+        chunk.resize(bytes.max(self.chunk_bytes).min(room), 0);
+        let read = read_full(&*self.file, &mut chunk, from);
+        chunk.truncate(*read.as_ref().unwrap_or(&0));
+        if self.chunk_bytes == CHUNK_BYTES_MAX {
+            // A long read: the disk fetches what comes while this is looked at.
+            self.file.will_read(from + AHEAD_BYTES, CHUNK_BYTES_MAX as u64);
+        }
         self.chunk_bytes = CHUNK_BYTES_MAX.min(self.chunk_bytes * 4);
-        (self.chunk, self.chunk_start) = (Bytes::from(chunk), from);
+        (self.chunk, self.chunk_start) = (chunk.freeze(), from);
+        let read = read?;
+        debug_assert_eq!(read, self.chunk.len());
         Ok(0)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::disk::{Access, DirLock, Disk, DiskFile, LockError};
@@ -117,6 +118,13 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.0.write_at(bytes, offset)
+    }
+
+    fn will_read(&self, offset: u64, bytes: u64) {
+        let advised = fadvise(&self.0, offset, NonZero::new(bytes), Advice::WillNeed);
+        if let Err(error) = advised {
+            tracing::trace!(%error, "the system takes no advice on what will be read");
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Access, Disk, DiskFile, LockError, read_full, write_full};
 use crate::error::IoError;
 use crate::fsck::{Findings, Problem, ProblemKind, QUARANTINE, Spot, look};
+use crate::identity::write_id;
 use crate::position::LogId;
 use crate::record::{Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
-use crate::recover::write_id;
 use crate::scan::Mark;
 use crate::segment::{BLOCK_BYTES, GROUPS_START, SegmentHeader, block_after, path};
 
