@@ -10,7 +10,8 @@ use crate::balance::{Candidate, Load};
 use crate::clock::Clock;
 use crate::health::{EjectionCause, Health, Outcome, Standing, Tally};
 use crate::options::{BackendOptions, EdgeOptions};
-use crate::pool::{Connector, Pool};
+use crate::padded::Padded;
+use crate::pool::{Connector, Pool, lane};
 
 pub use crate::pool::BackendTlsError;
 
@@ -22,10 +23,14 @@ pub(crate) struct Backend {
     pub(crate) options: BackendOptions,
     pub(crate) connector: Connector,
     pub(crate) pool: Pool,
-    pub(crate) load: Load,
+    pub(crate) load: Padded<Load>,
     pub(crate) counters: Counters,
     /// Woken when the backend is let go.
     pub(crate) gone: Notify,
+    /// For each lane, woken now and then for those that wait for an answer to look whether they
+    /// should go on waiting. A timer for each request would cost more: setting one wakes the
+    /// runtime's driver, by a system call, whenever it is the next to go off.
+    looks: Box<[Padded<Notify>]>,
     is_gone: AtomicBool,
     health: Mutex<Health>,
     /// Whether `health` counts errors in a row, so that an ordinary answer has to end the row.
@@ -40,16 +45,13 @@ pub(crate) struct Backend {
 /// What is counted of a backend, since it is one.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) requests: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) connect_errors: AtomicU64,
     pub(crate) answer_errors: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) checks_failed: AtomicU64,
     ejections: [AtomicU64; 3],
-    window_answers: AtomicU32,
     window_failures: AtomicU32,
-    window_latency_us: AtomicU64,
 }
 
 /// What a request is chosen a backend by.
@@ -71,9 +73,10 @@ impl Backend {
             connector,
             options,
             pool: Pool::new(edge.lanes, connections),
-            load: Load::new(edge.balance.decay_ms, edge.balance.latency_floor_us),
+            load: Padded(Load::new(edge.balance.decay_ms, edge.balance.latency_floor_us)),
             counters: Counters::default(),
             gone: Notify::new(),
+            looks: (0..edge.lanes.max(1)).map(|_| Padded(Notify::new())).collect(),
             is_gone: AtomicBool::new(false),
             health: Mutex::new(Health::new(edge.health.clone(), now)),
             counts_errors: AtomicBool::new(false),
@@ -114,6 +117,16 @@ impl Backend {
         standing
     }
 
+    /// What wakes those of this lane that wait for an answer.
+    pub(crate) fn look(&self) -> &Notify {
+        &self.looks[lane() % self.looks.len()]
+    }
+
+    /// Has all that wait for an answer look whether they should go on waiting.
+    pub(crate) fn have_all_look(&self) {
+        self.looks.iter().for_each(|look| look.notify_waiters());
+    }
+
     /// Whether checks say that it is down.
     pub(crate) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
@@ -148,8 +161,7 @@ impl Backend {
     /// Counts the end of a request for the window and the average.
     pub(crate) fn observe(&self, outcome: Outcome, latency_us: u64, clock: &Clock) {
         let counters = &self.counters;
-        counters.window_answers.fetch_add(1, Ordering::Relaxed);
-        counters.window_latency_us.fetch_add(latency_us, Ordering::Relaxed);
+        self.load.count(latency_us);
         match outcome {
             Outcome::Answered => self.load.observe(latency_us, clock.now_ms()),
             Outcome::ConnectFailed => {
@@ -165,11 +177,9 @@ impl Backend {
 
     /// Ends the window and gives what was counted in it.
     pub(crate) fn take_window(&self) -> Tally {
-        Tally {
-            answers: self.counters.window_answers.swap(0, Ordering::Relaxed),
-            failures: self.counters.window_failures.swap(0, Ordering::Relaxed),
-            latency_us: self.counters.window_latency_us.swap(0, Ordering::Relaxed),
-        }
+        let (answers, latency_us) = self.load.take_window();
+        let failures = self.counters.window_failures.swap(0, Ordering::Relaxed);
+        Tally { answers, failures, latency_us }
     }
 }
 
@@ -221,7 +231,6 @@ pub(crate) struct Lease(Arc<Backend>);
 impl Lease {
     pub(crate) fn new(backend: Arc<Backend>) -> Self {
         backend.load.begin();
-        backend.counters.requests.fetch_add(1, Ordering::Relaxed);
         Self(backend)
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct BackendBody {
     incoming: Incoming,
     lease: Option<(Connection, Lease)>,
     silence: Duration,
+    /// Whether something came since the deadline was set.
+    is_moving: bool,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -73,14 +75,21 @@ impl EdgeBody {
 }
 
 impl BackendBody {
-    /// `silence` is how long the backend may be silent while it owes more.
+    /// `silence` is how long the backend may be silent while it owes more; at most twice as long
+    /// passes before that is noticed.
     pub(crate) fn new(
         incoming: Incoming,
         connection: Connection,
         lease: Lease,
         silence: Duration,
     ) -> Self {
-        let mut body = Self { incoming, lease: Some((connection, lease)), silence, deadline: None };
+        let mut body = Self {
+            incoming,
+            lease: Some((connection, lease)),
+            silence,
+            is_moving: false,
+            deadline: None,
+        };
         if body.incoming.is_end_stream() {
             body.keep_connection();
         }
@@ -97,7 +106,7 @@ impl BackendBody {
         loop {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.deadline = None;
+                    self.is_moving = true;
                     if self.incoming.is_end_stream() {
                         self.keep_connection();
                     }
@@ -119,13 +128,15 @@ impl BackendBody {
         }
         let silence = self.silence;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
-        match deadline.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
+        // The timer is not set anew for each frame, but when it goes off although there were some.
+        while deadline.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut self.is_moving) {
                 self.lease = None;
-                Poll::Ready(Some(Err(EdgeBodyError::Silent(silence))))
+                return Poll::Ready(Some(Err(EdgeBodyError::Silent(silence))));
             }
+            deadline.as_mut().reset(tokio::time::Instant::now() + silence);
         }
+        Poll::Pending
     }
 }
 

@@ -110,8 +110,8 @@ struct Asked {
 }
 
 impl Edge {
-    /// An edge with these options. It answers at once; for backends to be checked, and for
-    /// ejections to end, [`Edge::run`] must run.
+    /// An edge with these options. It answers at once; for backends to be checked, for ejections to
+    /// end, and for those that never answer to be given up on, [`Edge::run`] must run.
     ///
     /// # Errors
     /// What in the options can't be used.
@@ -242,7 +242,7 @@ impl State {
             None => self.model.permit(&head.method, &path, &head.headers, announced)?,
         };
         let bytes = announced.unwrap_or(0);
-        self.check_rules(&head, &path, asked.client, bytes)?;
+        self.check_rules(&head, &path, asked, bytes)?;
         match self.limits.admit(&head.headers, asked.client, bytes, asked.began) {
             Ok(admission) => trace.admission = admission,
             Err(over_limit) => {
@@ -252,7 +252,7 @@ impl State {
             }
         }
         if let Some((files, relative)) = file {
-            let mut answer = files.answer(&head.method, relative, &head.headers).await?;
+            let mut answer = Box::pin(files.answer(&head.method, relative, &head.headers)).await?;
             prepare_answer(answer.headers_mut(), &asked.id);
             return Ok(answer);
         }
@@ -278,11 +278,12 @@ impl State {
         &self,
         head: &request::Parts,
         path: &str,
-        client: std::net::IpAddr,
+        asked: &Asked,
         body_bytes: u64,
     ) -> Result<(), Problem> {
+        let client = asked.client;
         let subject = Subject { head, path, client, body_bytes };
-        match self.firewall.judge(&subject, now()) {
+        match self.firewall.judge(&subject, asked.began) {
             Verdict::Pass => Ok(()),
             Verdict::Block(rule) => {
                 tracing::debug!(%rule, %client, "blocked");

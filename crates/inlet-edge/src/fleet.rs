@@ -10,6 +10,7 @@ use crate::backend::{Asking, Backend};
 use crate::balance::choose;
 use crate::health::Standing;
 use crate::options::BalanceOptions;
+use crate::padded::Padded;
 
 /// The backends, in an order that changes with what is known of them. Requests read one
 /// [`Seating`] after another without a lock.
@@ -17,7 +18,8 @@ pub(crate) struct Fleet {
     zone: Option<String>,
     balance: BalanceOptions,
     seating: ArcSwap<Seating>,
-    turn: AtomicUsize,
+    /// One more for each request; retries take the turn of their request.
+    turn: Padded<AtomicUsize>,
 }
 
 /// Who is asked at the moment.
@@ -38,7 +40,7 @@ pub(crate) struct Seating {
 impl Fleet {
     pub(crate) fn new(zone: Option<String>, balance: BalanceOptions) -> Self {
         let seating = ArcSwap::from_pointee(Seating::default());
-        Self { zone, balance, seating, turn: AtomicUsize::new(0) }
+        Self { zone, balance, seating, turn: Padded::default() }
     }
 
     pub(crate) fn seating(&self) -> Arc<Seating> {
@@ -50,10 +52,19 @@ impl Fleet {
     pub(crate) fn choose(&self, now_ms: u32, tried: &[Arc<Backend>]) -> Option<Arc<Backend>> {
         let seating = self.seating.load();
         let asking = Asking { now_ms, tried };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = if tried.is_empty() {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.turn.load(Ordering::Relaxed)
+        };
         let Seating { near, far, .. } = &**seating;
         let index = choose(near, far, &asking, turn, &self.balance, rand::random::<f64>)?;
         near.get(index).or_else(|| far.get(index - near.len())).cloned()
+    }
+
+    /// How many requests there were.
+    pub(crate) fn requests(&self) -> usize {
+        self.turn.load(Ordering::Relaxed)
     }
 
     /// Puts `all` in order by how they stand at `now`.

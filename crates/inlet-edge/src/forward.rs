@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode, request};
@@ -17,9 +17,6 @@ use crate::health::Outcome;
 use crate::pool::{ClientBody, Outgoing, Upload, UploadFault};
 use crate::problem::Problem;
 use crate::retry::{Progress, is_safe};
-
-/// How often a request that waits for an answer looks whether it should go on waiting.
-const LOOK_MS: u64 = 200;
 
 /// A request on its way to a backend.
 pub(crate) struct Outbound {
@@ -164,7 +161,6 @@ impl State {
             let is_empty = self.fleet.seating().all.is_empty();
             return Err(if is_empty { Problem::unavailable() } else { Problem::overloaded() });
         };
-        self.budget.deposit(1);
         loop {
             let failed = match self.attempt(&backend, outbound, on_new_connection).await {
                 Ok(answer) => return Ok(Forwarded { answer, backend, attempts }),
@@ -190,7 +186,7 @@ impl State {
             tried.push(backend);
             let next = if again { self.choose(&tried) } else { None };
             backend = match next {
-                Some(next) if self.budget.withdraw(now()) => next,
+                Some(next) if self.budget.withdraw(self.fleet.requests(), now()) => next,
                 _ => return Err(problem(&failed, progress)),
             };
             attempts += 1;
@@ -216,7 +212,9 @@ impl State {
             Some(connection) => connection,
             None => {
                 backend.counters.connected();
-                match backend.connector.connect().await {
+                // Apart, so that the many requests that need no new connection need not carry
+                // the room for making one.
+                match Box::pin(backend.connector.connect()).await {
                     Ok(connection) => connection,
                     Err(error) => {
                         tracing::debug!(backend = backend.options.id, %error, "no connection");
@@ -233,7 +231,8 @@ impl State {
         let answering = connection.send(request);
         let may_give_up = is_safe(Progress::Sent, &outbound.head.method, outbound.is_keyed)
             && outbound.body.is_there();
-        let waited = self.wait(answering, backend, outbound.body.upload(), may_give_up).await;
+        let waited =
+            self.wait(answering, backend, outbound.body.upload(), began, may_give_up).await;
         let answer = match waited {
             Some(Ok(answer)) => answer,
             Some(Err(mut error)) => {
@@ -271,19 +270,18 @@ impl State {
         answering: impl Future<Output = Result<Response<Incoming>, E>>,
         backend: &Backend,
         upload: Option<&Arc<Upload>>,
+        began: Instant,
         may_give_up: bool,
     ) -> Option<Result<Response<Incoming>, E>> {
         let limit = Duration::from_millis(self.options.connections.response_ms);
-        let look = Duration::from_millis(LOOK_MS).min(limit);
         let mut answering = pin!(answering);
-        let mut next_look = pin!(tokio::time::sleep(look));
-        let mut last_move = now();
+        let mut last_move = began;
         let mut moved_bytes = 0;
         loop {
             tokio::select! {
                 biased;
                 answer = &mut answering => return Some(answer),
-                () = &mut next_look => {}
+                () = backend.look().notified() => {}
             }
             let at = now();
             if let Some(upload) = upload
@@ -297,7 +295,6 @@ impl State {
             if silent >= limit || (may_give_up && backend.is_down()) {
                 return None;
             }
-            next_look.as_mut().reset(tokio::time::Instant::now() + look.min(limit - silent));
         }
     }
 }

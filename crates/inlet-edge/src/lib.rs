@@ -43,6 +43,7 @@ mod headers;
 pub mod health;
 pub mod limits;
 mod options;
+mod padded;
 mod pages;
 mod path;
 mod pool;

@@ -146,7 +146,7 @@ pub struct BalanceOptions {
 
 impl Default for BalanceOptions {
     fn default() -> Self {
-        Self { decay_ms: 10_000, latency_floor_us: 2_000, spill_outstanding: 8, spill_ratio: 2.0 }
+        Self { decay_ms: 5_000, latency_floor_us: 5_000, spill_outstanding: 8, spill_ratio: 2.0 }
     }
 }
 

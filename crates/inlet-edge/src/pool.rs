@@ -18,6 +18,7 @@ pub(crate) use connect::{Connection, Connector};
 pub(crate) use outgoing::{ClientBody, Outgoing, Upload, UploadFault};
 
 use crate::options::ConnectionOptions;
+use crate::padded::Padded;
 
 /// How many of the latest idle connections are looked at for one that is ready.
 const LOOKS_MAX: usize = 4;
@@ -28,9 +29,14 @@ thread_local! {
     static LANE: usize = LANES_SEEN.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The lane this thread is on: a number of its own, counted from 0.
+pub(crate) fn lane() -> usize {
+    LANE.with(|lane| *lane)
+}
+
 /// The idle connections to one backend.
 pub(crate) struct Pool {
-    lanes: Box<[Mutex<VecDeque<Idle>>]>,
+    lanes: Box<[Padded<Mutex<VecDeque<Idle>>>]>,
     idle_max: usize,
     idle: Duration,
 }
@@ -42,7 +48,7 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(lanes: usize, options: &ConnectionOptions) -> Self {
-        let lanes = (0..lanes.max(1)).map(|_| Mutex::default()).collect();
+        let lanes = (0..lanes.max(1)).map(|_| Padded::default()).collect();
         Self { lanes, idle_max: options.idle_max, idle: Duration::from_millis(options.idle_ms) }
     }
 
@@ -85,7 +91,7 @@ impl Pool {
 
     /// Closes what has been idle for too long, or is closed already.
     pub(crate) fn expire(&self, now: Instant) {
-        for lane in &self.lanes {
+        for lane in self.lanes.iter() {
             let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
             lane.retain(|idle| {
                 !idle.connection.is_closed() && now.duration_since(idle.since) < self.idle
@@ -95,7 +101,7 @@ impl Pool {
 
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
-        for lane in &self.lanes {
+        for lane in self.lanes.iter() {
             lane.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
@@ -107,7 +113,7 @@ impl Pool {
     }
 
     fn lane(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
-        let lane = LANE.with(|lane| *lane) % self.lanes.len();
+        let lane = lane() % self.lanes.len();
         self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -46,6 +46,7 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 struct State {
     retries: f64,
+    requests: usize,
     filled: Instant,
 }
 
@@ -57,22 +58,20 @@ impl Budget {
             share: options.budget_share,
             per_second: f64::from(options.budget_per_second),
             reserve,
-            state: Mutex::new(State { retries: reserve, filled: now }),
+            state: Mutex::new(State { retries: reserve, requests: 0, filled: now }),
         }
     }
 
-    /// Counts `requests` that went out for the first time.
-    pub(crate) fn deposit(&self, requests: u32) {
+    /// Takes one retry, if there is one. `requests` is how many there were so far; they are counted
+    /// elsewhere anyway, so that those that go well need not come by here.
+    pub(crate) fn withdraw(&self, requests: usize, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.retries = (state.retries + self.share * f64::from(requests)).min(self.reserve);
-    }
-
-    /// Takes one retry, if there is one.
-    pub(crate) fn withdraw(&self, now: Instant) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = requests.saturating_sub(state.requests) as f64;
         let passed = now.saturating_duration_since(state.filled).as_secs_f64();
+        let earned = more * self.share + passed * self.per_second;
+        state.requests = state.requests.max(requests);
         state.filled = now;
-        state.retries = (state.retries + passed * self.per_second).min(self.reserve);
+        state.retries = (state.retries + earned).min(self.reserve);
         if state.retries < 1.0 {
             return false;
         }
@@ -106,9 +105,8 @@ mod tests {
             RetryOptions { budget_reserve: 10, budget_per_second: 0, ..RetryOptions::default() };
         let budget = Budget::new(&options, now);
         let mut retries = 0;
-        for _ in 0..1000 {
-            budget.deposit(1);
-            retries += u32::from(budget.withdraw(now));
+        for requests in 1..=1000 {
+            retries += u32::from(budget.withdraw(requests, now));
         }
         assert!((200..=210).contains(&retries), "{retries}: a fifth, and the reserve");
     }
@@ -119,9 +117,9 @@ mod tests {
         let options =
             RetryOptions { budget_reserve: 2, budget_per_second: 2, ..RetryOptions::default() };
         let budget = Budget::new(&options, now);
-        assert!(budget.withdraw(now) && budget.withdraw(now));
-        assert!(!budget.withdraw(now));
-        assert!(budget.withdraw(now + Duration::from_millis(500)));
-        assert!(!budget.withdraw(now + Duration::from_millis(500)));
+        assert!(budget.withdraw(0, now) && budget.withdraw(0, now));
+        assert!(!budget.withdraw(0, now));
+        assert!(budget.withdraw(0, now + Duration::from_millis(500)));
+        assert!(!budget.withdraw(0, now + Duration::from_millis(500)));
     }
 }

@@ -1,8 +1,9 @@
 //! How much a backend has to do, and how long it takes lately.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// A backend's load: requests outstanding, and the peak-sensitive moving average of its response
+/// A backend's load, and all else that each request writes, close together so that a thread that
+/// takes it from another takes it once: requests outstanding, and the peak-sensitive moving average of its response
 /// times. The average jumps up with a slow answer and comes down slowly, and it comes down with
 /// time alone, so that a backend that was slow is tried again.
 #[derive(Debug)]
@@ -11,6 +12,11 @@ pub(crate) struct Load {
     /// The average in microseconds (an `f32`) in the upper half, when it was taken in milliseconds
     /// in the lower. Two answers at one moment may overwrite each other, which costs a sample.
     average: AtomicU64,
+    /// How many requests went out since the beginning.
+    requests: AtomicU64,
+    /// How many were over in this window, and their response times together in microseconds.
+    window_answers: AtomicU32,
+    window_latency_us: AtomicU64,
     decay_ms: f32,
     floor_us: f32,
 }
@@ -21,6 +27,9 @@ impl Load {
         Self {
             outstanding: AtomicUsize::new(0),
             average: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            window_answers: AtomicU32::new(0),
+            window_latency_us: AtomicU64::new(0),
             decay_ms: (decay_ms as f32).max(1.0),
             floor_us: (floor_us as f32).max(1.0),
         }
@@ -29,6 +38,24 @@ impl Load {
     /// Counts a request that goes out.
     pub(crate) fn begin(&self) {
         self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that went out since the beginning.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts one in this window, be it answered or not.
+    pub(crate) fn count(&self, latency_us: u64) {
+        self.window_answers.fetch_add(1, Ordering::Relaxed);
+        self.window_latency_us.fetch_add(latency_us, Ordering::Relaxed);
+    }
+
+    /// Ends the window, and gives how many were counted in it and how long they took together.
+    pub(crate) fn take_window(&self) -> (u32, u64) {
+        let answers = self.window_answers.swap(0, Ordering::Relaxed);
+        (answers, self.window_latency_us.swap(0, Ordering::Relaxed))
     }
 
     /// Counts a request that is over.

@@ -13,6 +13,8 @@ use crate::health::{EjectionCause, Outcome, Standing, Tally, outliers, probe};
 
 /// How often time is let pass for ejections and slow starts, in milliseconds.
 const TICK_MS: u64 = 100;
+/// How many ticks there are between two looks of those that wait for an answer.
+const TICKS_PER_LOOK: u64 = 2;
 /// How many ticks there are between two looks for idle connections that are too old.
 const TICKS_PER_EXPIRY: u64 = 10;
 
@@ -222,6 +224,9 @@ impl State {
         for backend in &seating.all {
             has_changed |= backend.health().on_time(now());
             backend.refresh(now());
+            if tick.is_multiple_of(TICKS_PER_LOOK) {
+                backend.have_all_look();
+            }
         }
         let ticks_per_window = (self.options.health.window_ms / TICK_MS).max(1);
         if tick.is_multiple_of(ticks_per_window) {
@@ -262,7 +267,7 @@ impl State {
             outstanding: backend.load.outstanding(),
             latency_us,
             connections_idle: backend.pool.idle(),
-            requests: counters.requests.load(Ordering::Relaxed),
+            requests: backend.load.requests(),
             retries: counters.retries.load(Ordering::Relaxed),
             connects: counters.connects.load(Ordering::Relaxed),
             connect_errors: counters.connect_errors.load(Ordering::Relaxed),
