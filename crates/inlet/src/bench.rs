@@ -21,12 +21,15 @@ use crate::wire;
 /// Runs the load and prints what came of it.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let fits = args.connections > 0
+        && args.batch > 0
         && args.body_bytes >= load::BODY_BYTES_MIN
         && args.seconds > 0.0
         && args.rate.is_none_or(|rate| rate > 0.0);
     if !fits {
         let hint = format!("documents have at least {} bytes", load::BODY_BYTES_MIN);
-        return Err(Hinted::usage("connections, seconds and rate must be above zero", hint).into());
+        return Err(
+            Hinted::usage("connections, batch, seconds and rate must be above zero", hint).into()
+        );
     }
     let own = match args.url {
         Some(_) => None,
@@ -40,6 +43,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let load = Load {
         connections: args.connections,
         body_bytes: args.body_bytes,
+        batch: args.batch,
         warm_up: Duration::from_secs_f64(args.seconds / 5.0),
         measured: Duration::from_secs_f64(args.seconds),
         rate: args.rate,
@@ -60,6 +64,7 @@ fn print(args: &BenchArgs, outcome: &Outcome, resident: Option<u64>) -> anyhow::
         return report::data(json!({
             "connections": args.connections,
             "body_bytes": args.body_bytes,
+            "batch": args.batch,
             "rate": args.rate,
             "seconds": outcome.seconds,
             "accepted": outcome.accepted,

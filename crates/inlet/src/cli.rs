@@ -297,6 +297,9 @@ pub(crate) struct BenchArgs {
     /// The size of a document, in bytes
     #[arg(long, default_value_t = 256, value_name = "BYTES")]
     pub(crate) body_bytes: usize,
+    /// Documents in one request; above 1 they go to /api/save/batch
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) batch: usize,
     /// How long to measure, after a warm-up of a fifth of it
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub(crate) seconds: f64,

@@ -76,11 +76,6 @@ impl Client {
         Ok(Self { agent, base, token })
     }
 
-    /// The server's address.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
-    }
-
     /// `GET` of a path.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Answer> {
         let request = self.authorized(self.agent.get(format!("{}{path}", self.base)));

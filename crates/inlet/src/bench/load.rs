@@ -28,6 +28,8 @@ const STORED_WAIT_MAX: Duration = Duration::from_secs(600);
 pub(super) struct Load {
     pub(super) connections: usize,
     pub(super) body_bytes: usize,
+    /// Documents in one request; 1 for a request a document.
+    pub(super) batch: usize,
     pub(super) warm_up: Duration,
     pub(super) measured: Duration,
     pub(super) rate: Option<f64>,
@@ -64,6 +66,7 @@ struct Target {
 /// What the connections share.
 struct Shared {
     requests: Vec<Vec<u8>>,
+    documents_a_request: u64,
     begins: Instant,
     measures: Instant,
     ends: Instant,
@@ -89,7 +92,8 @@ impl Load {
         let before = if self.stored { Some(target.documents().await?) } else { None };
         let begins = Instant::now();
         let shared = Rc::new(RefCell::new(Shared {
-            requests: requests(&target.authority, token, self.body_bytes),
+            requests: requests(&target.authority, token, self.body_bytes, self.batch),
+            documents_a_request: self.batch as u64,
             begins,
             measures: begins + self.warm_up,
             ends: begins + self.warm_up + self.measured,
@@ -150,12 +154,13 @@ impl Shared {
         let now = Instant::now();
         let measured = self.measures <= now && now < self.ends;
         let accepted = status == 202;
-        self.tally.accepted_in_all += u64::from(accepted);
+        let documents = if accepted { self.documents_a_request } else { 0 };
+        self.tally.accepted_in_all += documents;
         if !measured {
             return;
         }
         if accepted {
-            self.tally.accepted += 1;
+            self.tally.accepted += documents;
             let micros = u64::try_from((now - due).as_micros()).unwrap_or(u64::MAX);
             self.tally.latency_us.saturating_record(micros);
         } else {
@@ -342,13 +347,18 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-fn requests(authority: &str, token: &str, body_bytes: usize) -> Vec<Vec<u8>> {
+fn requests(authority: &str, token: &str, body_bytes: usize, batch: usize) -> Vec<Vec<u8>> {
+    let (path, media_type) = match batch {
+        1 => ("/api/save", "application/json"),
+        _ => ("/api/save/batch", "application/x-ndjson"),
+    };
     (0..DOCUMENTS)
         .map(|index| {
-            let body = document(index, body_bytes);
+            let documents = (0..batch).map(|n| document(index + n, body_bytes));
+            let body = documents.collect::<Vec<_>>().join(&b'\n');
             let head = format!(
-                "POST /api/save HTTP/1.1\r\nHost: {authority}\r\nX-Auth-Token: {token}\r\n\
-                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                "POST {path} HTTP/1.1\r\nHost: {authority}\r\nX-Auth-Token: {token}\r\n\
+                 Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
                 body.len()
             );
             [head.into_bytes(), body].concat()

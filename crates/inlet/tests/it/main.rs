@@ -6,5 +6,6 @@ mod bad_input;
 mod cli;
 mod first_minute;
 mod kill;
+mod lifecycle;
 mod server;
 mod structure;

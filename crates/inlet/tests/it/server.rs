@@ -58,10 +58,15 @@ impl Server {
 
     /// The same with more flags, and with the token given, or with none from outside.
     pub(crate) fn start_with(data: &Path, flags: &[&str], token: Option<&str>) -> Self {
+        Self::start_as("up", data, flags, token)
+    }
+
+    /// The same in another role that serves.
+    pub(crate) fn start_as(role: &str, data: &Path, flags: &[&str], token: Option<&str>) -> Self {
         let parent = data.parent().unwrap();
         let mut command = inlet(parent);
         command
-            .args(["up", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args([role, "--https", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--plain", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(flags)
@@ -150,11 +155,6 @@ impl Server {
     /// Ends it as an operator would, and waits.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        self.child.wait().unwrap()
-    }
-
-    /// Waits until it ends by itself.
-    pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
