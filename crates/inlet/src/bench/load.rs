@@ -254,8 +254,8 @@ impl Target {
         let metrics = self.get("/metrics").await?;
         let metrics = String::from_utf8_lossy(&metrics);
         let line = metrics.lines().find_map(|line| line.strip_prefix("inlet_queue_bytes "));
-        let bytes: f64 = line.context("/metrics has no inlet_queue_bytes")?.trim().parse()?;
-        Ok(if bytes.is_finite() && bytes >= 0.0 { bytes as u64 } else { 0 })
+        let line = line.context("/metrics has no inlet_queue_bytes")?;
+        line.trim().parse().context("inlet_queue_bytes is no number of bytes")
     }
 
     async fn wait_until_stored(&self, wanted: u64) -> anyhow::Result<()> {
