@@ -62,6 +62,10 @@ fn a_last_write_cut_at_any_byte_leaves_its_whole_records_and_is_told() {
                 let kept = disk.disk().contents(&torn.kept).unwrap();
                 let last = whole[..cut].iter().rposition(|&byte| byte != 0).unwrap() + 1;
                 assert_eq!(kept, whole[at..last], "cut at {cut}");
+                // They are kept for good: the power may go now.
+                let later = disk.copy();
+                later.disk().crash();
+                assert_eq!(later.disk().contents(&torn.kept).unwrap(), kept, "cut at {cut}");
             }
             append(&log, b"after").unwrap();
             let mut expected = payloads[..left].to_vec();

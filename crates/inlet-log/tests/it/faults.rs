@@ -1,6 +1,7 @@
 //! Failing writes, short writes, failing syncs, no room: at every change in turn.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use inlet_log::{AppendError, DriveError, Full, Log, OpenError};
@@ -140,6 +141,51 @@ fn a_failed_sync_fails_all_waiters_and_is_never_tried_again() {
     disk.disk().crash();
     drop(disk.open(&small()).unwrap());
     assert_eq!(disk.payloads().first().map(Vec::as_slice), Some(&b"acked"[..]));
+}
+
+#[test]
+fn a_group_that_fills_while_a_sync_fails_is_never_written() {
+    let disk = Simulated::new(7);
+    // A waiter is to outlive the hook that makes it.
+    let log: &'static Log = Box::leak(Box::new(with_one(&disk)));
+    let waiter = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&waiter);
+    disk.before_sync(move || {
+        let mut append = log.append(&[b"beside the failing one"]);
+        assert!(poll(&mut append).is_pending());
+        *slot.lock().unwrap() = Some(append);
+    });
+    let mut failing = log.append(&[b"failing"]);
+    assert!(poll(&mut failing).is_pending());
+    disk.disk().fail_change(1, Fault::Io);
+    assert!(log.write_group());
+    let mut beside = waiter.lock().unwrap().take().expect("the hook ran");
+    for append in [&mut failing, &mut beside] {
+        let polled = poll(append);
+        assert!(matches!(polled, Poll::Ready(Err(AppendError::Poisoned(_)))), "{polled:?}");
+    }
+    assert!(!log.write_group(), "what filled meanwhile is not written");
+    finish(log, log.close());
+    assert_eq!(disk.disk().changes_after_failure(), 0);
+    let path = disk.segments().remove(0);
+    let bytes = disk.disk().contents(&path).unwrap();
+    assert!(!bytes.windows(6).any(|bytes| bytes == b"beside"));
+}
+
+#[test]
+fn a_group_fills_while_another_is_written_and_goes_with_the_next_write() {
+    let disk = Simulated::new(8);
+    let log: &'static Log = Box::leak(Box::new(with_one(&disk)));
+    disk.before_sync(move || {
+        assert!(poll(&mut log.append(&[b"second"])).is_pending());
+        assert!(!log.write_group(), "one write at a time");
+    });
+    let mut first = log.append(&[b"first"]);
+    assert!(poll(&mut first).is_pending());
+    assert!(log.write_group());
+    assert!(matches!(poll(&mut first), Poll::Ready(Ok(end)) if end == log.tail()));
+    assert!(log.write_group());
+    assert_eq!(disk.payloads(), [&b"acked"[..], b"first", b"second"].map(<[u8]>::to_vec));
 }
 
 #[test]

@@ -24,7 +24,10 @@ pub(crate) const DIR: &str = "/data/log";
 pub(crate) struct Simulated {
     disk: Arc<Mutex<SimulatedDisk>>,
     locks: Arc<Mutex<BTreeSet<PathBuf>>>,
+    before_sync: Arc<Mutex<Option<Hook>>>,
 }
+
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl Simulated {
     pub(crate) fn new(seed: u64) -> Self {
@@ -32,11 +35,17 @@ impl Simulated {
     }
 
     pub(crate) fn of(disk: SimulatedDisk) -> Self {
-        Self { disk: Arc::new(Mutex::new(disk)), locks: Arc::default() }
+        let (disk, locks) = (Arc::new(Mutex::new(disk)), Arc::default());
+        Self { disk, locks, before_sync: Arc::default() }
     }
 
     pub(crate) fn disk(&self) -> MutexGuard<'_, SimulatedDisk> {
         self.disk.lock().unwrap()
+    }
+
+    /// Has something happen once, when a file is about to be synced.
+    pub(crate) fn before_sync(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_sync.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Another disk in the same state.
@@ -125,13 +134,13 @@ impl fmt::Debug for Simulated {
 }
 
 struct SimulatedFile {
-    disk: Arc<Mutex<SimulatedDisk>>,
+    on: Simulated,
     file: FileId,
 }
 
 impl Simulated {
     fn file(&self, file: FileId) -> Arc<dyn DiskFile> {
-        Arc::new(SimulatedFile { disk: Arc::clone(&self.disk), file })
+        Arc::new(SimulatedFile { on: self.clone(), file })
     }
 }
 
@@ -198,27 +207,29 @@ impl Disk for Simulated {
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(self.disk.lock().unwrap().read_at(self.file, buffer, offset))
+        Ok(self.on.disk().read_at(self.file, buffer, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.disk.lock().unwrap().write_at(self.file, bytes, offset)
+        self.on.disk().write_at(self.file, bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.lock().unwrap().sync(self.file)
+        let hook = self.on.before_sync.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        self.on.disk().sync(self.file)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.lock().unwrap().allocate(self.file, bytes)
+        self.on.disk().allocate(self.file, bytes)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.lock().unwrap().truncate(self.file, bytes)
+        self.on.disk().truncate(self.file, bytes)
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().unwrap().bytes(self.file))
+        Ok(self.on.disk().bytes(self.file))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
