@@ -21,7 +21,7 @@
 //!
 //! A request must be within both the plan of its token and that of its address. The edge does not
 //! know which tokens are good: a made-up one gets the plan for unlisted tokens, and costs its
-//! address. What is counted is kept in a [table](table) of fixed size. A restart forgets it.
+//! address. What is counted is kept in a table of fixed size. A restart forgets it.
 
 mod bucket;
 mod plans;
