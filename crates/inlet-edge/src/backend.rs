@@ -220,7 +220,6 @@ impl Candidate<Asking<'_>> for Arc<Backend> {
 
     fn is_out(&self, asking: &Asking<'_>) -> bool {
         self.load.outstanding() >= self.outstanding_max
-            || self.is_draining()
             || asking.tried.iter().any(|tried| Arc::ptr_eq(tried, self))
     }
 }

@@ -181,7 +181,12 @@ impl State {
                 Failed::Connect => Outcome::ConnectFailed,
                 _ => Outcome::AnswerFailed,
             };
-            self.report(&backend, outcome, 0);
+            let upload = outbound.body.upload();
+            // Silence while the client still owes some of the body is not the backend's.
+            if !matches!(failed, Failed::Silent(_)) || upload.is_none_or(|upload| upload.is_over())
+            {
+                self.report(&backend, outcome, 0);
+            }
             let again = may_repeat && attempts < self.options.retry.attempts_max;
             tried.push(backend);
             let next = if again { self.choose(&tried) } else { None };
