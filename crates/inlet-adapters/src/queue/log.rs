@@ -112,6 +112,20 @@ impl LogQueue {
         Some(async move { driven.await.map_err(failure::drive) })
     }
 
+    /// Asks the store how far the own log is drained, and lets go of that much. For a process that
+    /// sends and does not receive: its worker is elsewhere, and the store is where both meet.
+    pub async fn note_drained(&self, store: &dyn Store) -> Result<(), Failure> {
+        let Some(log) = self.own.clone() else { return Ok(()) };
+        let position = drain::position_in(&store.cursors().await?, log.id());
+        let dir = log.dir().display().to_string();
+        match task::spawn_blocking(move || log.release(position)).await {
+            Ok(released) => released.map_err(failure::release),
+            Err(error) => {
+                Err(Failure::new(FailureKind::Unavailable, "release the log", dir).because(error))
+            }
+        }
+    }
+
     /// What the open of the own log found and made good.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()

@@ -96,6 +96,10 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         announced = Some(data.announce(&running)?);
         banner(&data, &running, first_token.as_deref())?;
     }
+    if let (false, Some(log)) = (parts.persist, &queue.log) {
+        let (log, store) = (Arc::clone(log), Arc::clone(&engines.store));
+        tokio::spawn(watch::drained(log, store, stop.clone()));
+    }
     if parts.persist {
         let persister = Persister {
             queue: Arc::clone(&queue.queue),

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use inlet_adapters::queue::LogQueue;
 use inlet_core::auth::Tokens;
-use inlet_core::ports::Secrets;
+use inlet_core::ports::{Secrets, Store};
 
+use super::persist::chain;
 use super::stop::Stop;
 use crate::tokens::{self, TokenFile};
 
@@ -33,6 +35,17 @@ pub(crate) async fn tokens(secrets: Arc<dyn Secrets>, book: Tokens, stop: Stop) 
         }
         if !pause(&stop).await {
             return;
+        }
+    }
+}
+
+/// Tells the log again and again how far a worker elsewhere has stored it, so that there is room
+/// again.
+pub(crate) async fn drained(log: Arc<LogQueue>, store: Arc<dyn Store>, stop: Stop) {
+    while pause(&stop).await {
+        // A store that is away has stored nothing more; the worker is who says so.
+        if let Err(failure) = log.note_drained(&*store).await {
+            tracing::debug!(failure = %chain(&failure), "how far the log is stored is not known");
         }
     }
 }

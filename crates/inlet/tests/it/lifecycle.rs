@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::server::{Server, TOKEN, inlet};
+use crate::server::{Server, TOKEN, inlet, until};
 
 fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = inlet(directory).args(arguments).output().unwrap();
@@ -80,6 +80,29 @@ fn a_backup_is_restored_into_an_empty_directory_document_by_document() {
     let (code, _, stderr) = run(directory.path(), &arguments);
     assert_eq!(code, Some(1), "a second restore went into a store that is not empty: {stderr}");
     assert!(stderr.contains("hint:"), "{stderr}");
+}
+
+#[test]
+fn a_full_queue_is_503_until_a_worker_in_another_process_has_stored_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start_as("serve", &data, &["--queue-bytes-max", "64KiB"], Some(TOKEN));
+    let mut ids = Vec::new();
+    let full = loop {
+        let answer = server.post("/api/save", &[], b"[1]");
+        if answer.status != 202 {
+            break answer;
+        }
+        ids.push(answer.json()["MessageId"].as_str().unwrap().to_owned());
+        assert!(ids.len() < 1_000, "64 KiB hold no thousand blocks");
+    };
+    assert_eq!((full.status, full.json()["errorType"].as_str()), (503, Some("Full")));
+    assert!(full.headers.contains_key("retry-after"));
+    let mut worker = inlet(directory.path()).args(["persist", "--data", "data"]).spawn().unwrap();
+    until("there is room again", || server.post("/api/save", &[], b"[2]").status == 202);
+    ids.iter().for_each(|id| server.wait_until_stored(id));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 /// The segments of the only log under `data`, oldest first.
