@@ -41,6 +41,8 @@ fn make_segments(running: &Running) {
         match shared.make_segment() {
             None => {}
             Some(Ok(())) => wait = RETRY_MIN,
+            // It stopped half-way because the log is being closed.
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Some(Err(error)) => {
                 tracing::warn!(%error, dir = %shared.dir.display(), "the next segment can't be made");
                 shared.with(|committer, _| committer.wait_for_room(&waker));
