@@ -25,6 +25,7 @@ pub(crate) struct Engines {
     pub(crate) bucket: Arc<dyn Bucket>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) secrets: Arc<dyn Secrets>,
+    sqlite: Arc<SqliteStore>,
 }
 
 /// What a process does with the queue.
@@ -45,16 +46,26 @@ pub(crate) struct WiredQueue {
 impl Engines {
     /// Opens the engines that the settings name.
     pub(crate) fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
+        let sqlite = store(settings, data)?;
         Ok(Self {
-            store: store(settings, data)?,
+            store: Arc::clone(&sqlite) as Arc<dyn Store>,
             bucket: bucket(settings, data)?,
             cache: cache(settings)?,
             secrets: secrets(settings, data)?,
+            sqlite,
         })
+    }
+
+    /// Finishes with the store, so that the next start has no write-ahead log to read. Nothing is
+    /// lost without it.
+    pub(crate) async fn close(&self) {
+        if let Err(failure) = self.sqlite.close().await {
+            tracing::debug!(%failure, "the next start reads the write-ahead log");
+        }
     }
 }
 
-fn store(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Store>> {
+fn store(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<SqliteStore>> {
     let directory = match settings.store.split_once(':') {
         Some(("sqlite", "")) => data.join("store"),
         Some(("sqlite", path)) => path.into(),

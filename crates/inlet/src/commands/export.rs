@@ -47,6 +47,7 @@ pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
         }
         query.after = page.next;
     }
+    runtime.block_on(engines.close());
     output.flush().context("could not write what is exported")?;
     report::say(format_args!("{exported} documents exported"));
     Ok(())

@@ -34,7 +34,9 @@ pub(crate) fn run(settings: Settings, args: &RestoreArgs) -> anyhow::Result<()> 
         };
         let (prefix, now) = (backup_prefix(week), SystemClock.now());
         let calendar = &settings.calendar;
-        anyhow::Ok(restore(&*bucket, &prefix, &*engines.store, calendar, now, into).await?)
+        let restored = restore(&*bucket, &prefix, &*engines.store, calendar, now, into).await;
+        engines.close().await;
+        anyhow::Ok(restored?)
     })?;
     if args.json.json {
         return report::data(json!({

@@ -21,7 +21,11 @@ pub(crate) fn run(settings: Settings, args: &SummarizeArgs) -> anyhow::Result<()
     let summarizer = wire::summarizer(&settings, &engines, &clock)?;
     let last_over = || Week::of(settings.calendar.day(clock.now())).before();
     let week = asked.unwrap_or_else(last_over);
-    let summary = wire::runtime()?.block_on(summarizer.write(week, !args.no_backup))?;
+    let summary = wire::runtime()?.block_on(async {
+        let summary = summarizer.write(week, !args.no_backup).await;
+        engines.close().await;
+        summary
+    })?;
     if args.json.json {
         return report::data(serde_json::to_string(&summary)?);
     }

@@ -124,6 +124,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         joined
             .map_err(|_| anyhow::anyhow!("a thread of this process panicked; its log says more"))?;
     }
+    engines.close().await;
     drop(announced);
     match reason {
         Reason::Asked => Ok(()),
