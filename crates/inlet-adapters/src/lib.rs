@@ -17,6 +17,8 @@
 //!
 //! Start reading at [`queue::LogQueue`], then [`store::SqliteStore`].
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod bucket;
 pub mod cache;
 mod files;

@@ -1,5 +1,7 @@
 //! Where documents live.
 
+#[cfg(feature = "embedded")]
 mod sqlite;
 
+#[cfg(feature = "embedded")]
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -21,4 +21,5 @@ pub mod contract;
 pub mod fault;
 pub mod memory;
 pub mod sample;
+pub mod server;
 pub mod simulated_disk;

@@ -3,5 +3,6 @@
 mod bucket;
 mod queue;
 mod secrets;
+mod server;
 mod store;
 mod suites;
