@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use inlet_adapters::store::{SqliteOptions, SqliteStore};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName, Timestamp};
-use inlet_core::id::IdMint;
+use inlet_core::id::DocumentId;
 use inlet_core::ports::{Batch, Clock, Cursor, Store, SystemClock};
 use rusqlite::{Connection, params};
 
@@ -105,7 +105,6 @@ async fn put(
 
 /// Documents with six fields, in bodies of about that many bytes.
 fn documents(body_bytes: usize) -> Vec<Document> {
-    let mint = IdMint::new([7; 16]);
     (0..BATCH * BATCHES)
         .map(|n| {
             let now: Timestamp = SystemClock.now();
@@ -116,7 +115,7 @@ fn documents(body_bytes: usize) -> Vec<Document> {
             );
             let fill = "x".repeat(body_bytes.saturating_sub(head.len() + 2));
             Document {
-                id: mint.mint(now),
+                id: DocumentId::mint(now),
                 stream: StreamName::default(),
                 key: None,
                 received: now,

@@ -11,7 +11,7 @@ use inlet_adapters::queue::{LogQueue, LogQueueOptions};
 use inlet_adapters::store::{SqliteOptions, SqliteStore};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName};
-use inlet_core::id::IdMint;
+use inlet_core::id::DocumentId;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Batch, Clock, Store, SystemClock};
@@ -38,7 +38,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         store,
         clock: Arc::new(SystemClock),
         calendar: Calendar::utc(),
-        mint: IdMint::new([7; 16]),
         limits: Limits::default(),
     };
     for round in 0..rounds {
@@ -81,14 +80,13 @@ async fn put(store: &SqliteStore, documents: &[Document]) -> Result<Duration, Bo
 }
 
 fn documents(body_bytes: usize) -> Vec<Document> {
-    let mint = IdMint::new([7; 16]);
     (0..DOCUMENTS)
         .map(|n| {
             let now = SystemClock.now();
             let head = format!("{{\"n\":{n},\"order\":\"o-{n}\",\"paid\":true,\"note\":\"");
             let fill = "x".repeat(body_bytes.saturating_sub(head.len() + 2));
             let body = format!("{head}{fill}\"}}").into();
-            let (id, stream) = (mint.mint(now), StreamName::default());
+            let (id, stream) = (DocumentId::mint(now), StreamName::default());
             Document { id, stream, key: None, received: now, body }
         })
         .collect()

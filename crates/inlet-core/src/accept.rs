@@ -15,7 +15,7 @@ use crate::auth::{Caller, Scope, Tokens};
 use crate::decode::{self, Encoding};
 use crate::document::{Document, IdempotencyKey, StreamName, md5};
 use crate::failure::Failure;
-use crate::id::{DocumentId, IdMint};
+use crate::id::DocumentId;
 use crate::json;
 use crate::limits::Limits;
 use crate::ports::{Clock, Queue, Store};
@@ -86,7 +86,6 @@ pub struct Receipt {
 pub struct Intake {
     tokens: Tokens,
     limits: Limits,
-    mint: IdMint,
     clock: Arc<dyn Clock>,
     queue: Arc<dyn Queue>,
     /// Asked whether an idempotency key was used before; without it, the persist step finds out.
@@ -100,7 +99,6 @@ impl Intake {
     pub fn new(
         tokens: Tokens,
         limits: Limits,
-        mint: IdMint,
         clock: Arc<dyn Clock>,
         queue: Arc<dyn Queue>,
         store: Option<Arc<dyn Store>>,
@@ -108,7 +106,6 @@ impl Intake {
         Self {
             tokens,
             limits,
-            mint,
             clock,
             queue,
             store,
@@ -120,11 +117,6 @@ impl Intake {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// The mint that makes the ids.
-    pub fn mint(&self) -> &IdMint {
-        &self.mint
     }
 
     /// Counts these streams toward the limit; for the start, with those the store has.
@@ -277,8 +269,8 @@ impl Intake {
     ) -> (Document, Receipt) {
         let received = self.clock.now();
         let id = match &key {
-            Some(key) => self.mint.derive(&stream, key),
-            None => self.mint.mint(received),
+            Some(key) => DocumentId::derive(&stream, key),
+            None => DocumentId::mint(received),
         };
         let receipt = Receipt { id, md5: md5(&body), body: body.clone() };
         (Document { id, stream, key, received, body }, receipt)

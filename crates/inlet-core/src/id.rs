@@ -1,11 +1,12 @@
-//! Document ids: UUIDs that say by themselves that this deployment made them.
+//! Document ids: UUIDs that say by themselves that Inlet made them.
 //!
 //! Without an idempotency key an id is a UUIDv7 (RFC 9562): 48 bits of milliseconds and 58 random
 //! bits. With a key it is a UUIDv8 cut from SHA-256 of stream and key, so that two instances that
-//! know nothing of each other give the same id. In both, the last 16 bits are a keyed checksum
-//! (SipHash-2-4) over the rest: an id that is in neither the store nor the dead letters is
+//! know nothing of each other give the same id. In both, the last 16 bits are a checksum
+//! (SipHash-2-4 under a fixed key) over the rest: an id that is in neither the store nor the dead letters is
 //! `queued` if its checksum holds and unknown (`404`) if it does not, without any index of what
-//! is queued. The checksum is no protection; tokens are.
+//! is queued. The key is the same everywhere: instances on other machines, and functions that may
+//! read no secret, give the same id for the same key. The checksum is no protection; tokens are.
 //!
 //! ```text
 //! byte   0      6      8            14     16
@@ -28,6 +29,9 @@ use siphasher::sip::SipHasher24;
 use crate::document::{IdempotencyKey, StreamName, Timestamp};
 use crate::rejection::Rejection;
 
+/// What the checksum of an id is made with. Another key would be another kind of id.
+const CHECKSUM_KEY: &[u8; 16] = b"inlet document 1";
+
 /// The id of a document and of its receipt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId([u8; 16]);
@@ -41,6 +45,34 @@ impl DocumentId {
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+
+    /// A new id for a document without a key, received at `now`.
+    pub fn mint(now: Timestamp) -> Self {
+        let mut id: [u8; 16] = rand::rng().random();
+        let millis = now.as_millis().to_be_bytes();
+        id[..6].copy_from_slice(&millis[2..]);
+        seal(id, 0x70)
+    }
+
+    /// The id of the document that has this key in this stream; always the same one.
+    pub fn derive(stream: &StreamName, key: &IdempotencyKey) -> Self {
+        // The separator can't be part of a stream name, so no two pairs give the same input.
+        let digest = Sha256::new()
+            .chain_update(b"inlet idempotency key v1\0")
+            .chain_update(stream.as_str())
+            .chain_update(b"\0")
+            .chain_update(key.as_str())
+            .finalize();
+        let mut id = [0u8; 16];
+        id.copy_from_slice(&digest[..16]);
+        seal(id, 0x80)
+    }
+
+    /// Whether Inlet can have made this id: true for all it made, and for one in 65,536 of all
+    /// others.
+    pub fn is_ours(&self) -> bool {
+        checksum(&self.0) == self.0[14..]
     }
 
     /// The 36 ASCII characters of the hyphenated form.
@@ -107,73 +139,28 @@ fn nibble(digit: u8) -> Result<u8, Rejection> {
     }
 }
 
-/// Makes ids, and tells which ones it made. All instances of a deployment share its key.
-#[derive(Clone)]
-pub struct IdMint {
-    key: [u8; 16],
+fn seal(mut id: [u8; 16], version: u8) -> DocumentId {
+    id[6] = (id[6] & 0x0f) | version;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    let sum = checksum(&id);
+    id[14..].copy_from_slice(&sum);
+    DocumentId(id)
 }
 
-impl IdMint {
-    /// A mint with this key (16 random bytes, kept with the secrets).
-    pub fn new(key: [u8; 16]) -> Self {
-        Self { key }
-    }
-
-    /// A new id for a document without a key.
-    pub fn mint(&self, now: Timestamp) -> DocumentId {
-        let mut id: [u8; 16] = rand::rng().random();
-        let millis = now.as_millis().to_be_bytes();
-        id[..6].copy_from_slice(&millis[2..]);
-        self.seal(id, 0x70)
-    }
-
-    /// The id of the document that has this key in this stream; always the same one.
-    pub fn derive(&self, stream: &StreamName, key: &IdempotencyKey) -> DocumentId {
-        // The separator can't be part of a stream name, so no two pairs give the same input.
-        let digest = Sha256::new()
-            .chain_update(b"inlet idempotency key v1\0")
-            .chain_update(stream.as_str())
-            .chain_update(b"\0")
-            .chain_update(key.as_str())
-            .finalize();
-        let mut id = [0u8; 16];
-        id.copy_from_slice(&digest[..16]);
-        self.seal(id, 0x80)
-    }
-
-    /// Whether this deployment can have made `id`: true for all it made, and for one in 65,536
-    /// of all others.
-    pub fn made(&self, id: &DocumentId) -> bool {
-        self.checksum(&id.0) == id.0[14..]
-    }
-
-    fn seal(&self, mut id: [u8; 16], version: u8) -> DocumentId {
-        id[6] = (id[6] & 0x0f) | version;
-        id[8] = (id[8] & 0x3f) | 0x80;
-        let sum = self.checksum(&id);
-        id[14..].copy_from_slice(&sum);
-        DocumentId(id)
-    }
-
-    fn checksum(&self, id: &[u8; 16]) -> [u8; 2] {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write(&id[..14]);
-        let sum = hasher.finish().to_le_bytes();
-        [sum[0], sum[1]]
-    }
+fn checksum(id: &[u8; 16]) -> [u8; 2] {
+    let mut hasher = SipHasher24::new_with_key(CHECKSUM_KEY);
+    hasher.write(&id[..14]);
+    let sum = hasher.finish().to_le_bytes();
+    [sum[0], sum[1]]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mint() -> IdMint {
-        IdMint::new([7; 16])
-    }
-
     #[test]
     fn an_id_survives_its_text() {
-        let id = mint().mint(Timestamp::from_micros(1_795_226_598_000_000));
+        let id = DocumentId::mint(Timestamp::from_micros(1_795_226_598_000_000));
         assert_eq!(id.to_string().parse::<DocumentId>().unwrap(), id);
         assert_eq!(id.to_string().to_uppercase().parse::<DocumentId>().unwrap(), id);
         assert_eq!(&id.to_string()[14..15], "7");
@@ -192,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mint_knows_its_own_ids_and_hardly_any_other() {
-        let (ours, theirs) = (mint(), IdMint::new([8; 16]));
+    fn our_own_ids_are_known_and_hardly_any_other() {
         let now = Timestamp::from_micros(1_795_226_598_000_000);
-        assert!((0..1000).all(|_| ours.made(&ours.mint(now))));
-        let taken_for_ours = (0..1000).filter(|_| ours.made(&theirs.mint(now))).count();
+        assert!((0..1000).all(|_| DocumentId::mint(now).is_ours()));
+        let taken_for_ours =
+            (0..1000).filter(|_| DocumentId::from_bytes(rand::rng().random()).is_ours()).count();
         assert!(taken_for_ours < 5, "{taken_for_ours}");
     }
 
@@ -205,8 +192,13 @@ mod tests {
         let key = IdempotencyKey::new("order-1").unwrap();
         let (orders, returns) =
             (StreamName::new("orders").unwrap(), StreamName::new("returns").unwrap());
-        assert_eq!(mint().derive(&orders, &key), mint().derive(&orders, &key));
-        assert_ne!(mint().derive(&orders, &key), mint().derive(&returns, &key));
-        assert!(mint().made(&mint().derive(&orders, &key)));
+        assert_eq!(DocumentId::derive(&orders, &key), DocumentId::derive(&orders, &key));
+        assert_ne!(DocumentId::derive(&orders, &key), DocumentId::derive(&returns, &key));
+        assert!(DocumentId::derive(&orders, &key).is_ours());
+        // Fixed for good: a deployment on many machines, and every version, gives this id.
+        assert_eq!(
+            DocumentId::derive(&orders, &key).to_string(),
+            "4aa23fc6-17b1-8898-b1f4-d5ab53bcc774"
+        );
     }
 }

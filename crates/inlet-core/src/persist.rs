@@ -7,7 +7,6 @@ use crate::calendar::Calendar;
 use crate::dead_letter::{Cause, DeadLetter};
 use crate::document::{StreamName, Timestamp};
 use crate::failure::Failure;
-use crate::id::IdMint;
 use crate::limits::Limits;
 use crate::ports::{Batch, BatchLimit, Clock, Delivery, Outcome, Queue, Store};
 
@@ -37,8 +36,6 @@ pub struct Persister {
     pub clock: Arc<dyn Clock>,
     /// Which day a moment belongs to.
     pub calendar: Calendar,
-    /// Makes ids for what is no document.
-    pub mint: IdMint,
     /// The limits in force.
     pub limits: Limits,
 }
@@ -82,7 +79,7 @@ fn batch_of(persister: &Persister, delivery: &Delivery) -> (Batch, Vec<usize>) {
                 documents.push(document.clone());
             }
             Err(undecodable) => dead.push(DeadLetter {
-                id: id_of_bytes(&persister.mint, &undecodable.payload),
+                id: id_of_bytes(&undecodable.payload),
                 stream: StreamName::default(),
                 key: None,
                 received: now,
@@ -107,11 +104,11 @@ fn batch_of(persister: &Persister, delivery: &Delivery) -> (Batch, Vec<usize>) {
 
 /// Bytes that are no document get the id that follows from them, so that delivered again they
 /// are the same dead letter.
-fn id_of_bytes(mint: &IdMint, payload: &[u8]) -> crate::id::DocumentId {
+fn id_of_bytes(payload: &[u8]) -> crate::id::DocumentId {
     let digest = crate::document::hex(&crate::document::md5(payload));
     let key =
         crate::document::IdempotencyKey::new(&digest).expect("hexadecimal digits are visible");
-    mint.derive(&StreamName::default(), &key)
+    crate::id::DocumentId::derive(&StreamName::default(), &key)
 }
 
 fn outcomes_in_order(

@@ -1,9 +1,8 @@
-//! The tokens as they are kept with the secrets, and the key that document ids are made with.
+//! The tokens as they are kept with the secrets.
 
 use anyhow::Context;
 use inlet_core::auth::{Scope, TOKEN_NAME_BYTES_MAX, Token, TokenBook, new_token_text};
 use inlet_core::document::Timestamp;
-use inlet_core::id::IdMint;
 use inlet_core::ports::Secrets;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +10,6 @@ use crate::report::Hinted;
 
 /// The secret that holds the tokens.
 const TOKENS: &str = "tokens";
-/// The secret that holds the key of the ids.
-const ID_KEY: &str = "id-key";
 /// The most tokens there may be.
 const TOKENS_MAX: usize = 10_000;
 /// The name of the token that the environment gives.
@@ -84,18 +81,4 @@ impl TokenFile {
 /// The token that the environment gives, if it gives one.
 pub(crate) fn outside() -> Option<String> {
     std::env::var(OUTSIDE).ok().filter(|text| !text.is_empty())
-}
-
-/// The mint whose key is kept with the secrets; the key is made when it is first asked for.
-pub(crate) async fn mint(secrets: &dyn Secrets) -> anyhow::Result<IdMint> {
-    let mut key = [0u8; 16];
-    getrandom::fill(&mut key).context("could not get randomness from the system")?;
-    let kept = secrets.put_new(ID_KEY, &key).await?;
-    let kept = <[u8; 16]>::try_from(kept.as_slice()).map_err(|_| {
-        Hinted::new(
-            format!("the secret `{ID_KEY}` has {} bytes, not 16", kept.len()),
-            "restore it from a copy; without it receipts of queued documents are not found",
-        )
-    })?;
-    Ok(IdMint::new(kept))
 }

@@ -8,7 +8,7 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{Document, StoredDocument};
 use inlet_core::envelope;
 use inlet_core::failure::Failure;
-use inlet_core::id::{DocumentId, IdMint};
+use inlet_core::id::DocumentId;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{PersistReport, Persister, persist_batch};
 use inlet_core::ports::{Cursor, PageQuery, Queue, Store, TallyRow};
@@ -40,7 +40,6 @@ impl Worker {
             store: Arc::new(FailingStore::new(store.clone(), store_faults.clone())),
             clock: clock.clone(),
             calendar: Calendar::utc(),
-            mint: IdMint::new([7; 16]),
             limits: Limits { persist_documents_max: documents_max, ..Limits::default() },
         };
         Self { queue, store, queue_faults, store_faults, clock, persister }

@@ -34,7 +34,7 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
             }
             Some(Found::Dead(letter)) => dead(id, &letter),
             Some(Found::Erased) => return Err(Rejection::NotFound.into()),
-            None if call.app.intake.mint().made(&id) => {
+            None if id.is_ours() => {
                 json!({"id": id.to_string(), "state": "queued"})
             }
             None => return Err(Rejection::NotFound.into()),

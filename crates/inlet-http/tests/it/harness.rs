@@ -11,7 +11,6 @@ use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::Timestamp;
-use inlet_core::id::IdMint;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Cache, Clock, Queue, Store, SystemClock};
@@ -106,7 +105,6 @@ impl Harness {
         let intake = Intake::new(
             tokens(),
             setup.limits,
-            IdMint::new([7; 16]),
             Arc::clone(&clock),
             Arc::clone(&queue_used),
             Some(Arc::clone(&store_used)),
@@ -141,7 +139,6 @@ impl Harness {
             store: Arc::clone(&self.app.store),
             clock: Arc::clone(&self.app.clock),
             calendar: Calendar::utc(),
-            mint: self.app.intake.mint().clone(),
             limits: self.app.intake.limits().clone(),
         };
         loop {

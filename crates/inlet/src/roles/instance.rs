@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Tokens};
-use inlet_core::id::IdMint;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, Secrets, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
@@ -50,7 +49,6 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = data.instance(settings.instance.as_deref())?;
     let engines = Engines::open(&settings, &data)?;
-    let mint = tokens::mint(&*engines.secrets).await?;
     let queue_use = match (parts.serve, parts.persist) {
         (true, true) => QueueUse::Both,
         (true, false) => QueueUse::Send,
@@ -66,7 +64,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         let book = TokenFile::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
         let tokens = Tokens::new(book);
         tokio::spawn(watch::tokens(Arc::clone(&engines.secrets), tokens.clone(), stop.clone()));
-        let intake = intake(&settings, tokens, &mint, &clock, &engines, &queue).await;
+        let intake = intake(&settings, tokens, &clock, &engines, &queue).await;
         let app = Arc::new(App {
             intake: Arc::new(intake),
             store: Arc::clone(&engines.store),
@@ -106,7 +104,6 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             store: Arc::clone(&engines.store),
             clock: Arc::clone(&clock),
             calendar: settings.calendar.clone(),
-            mint,
             limits: settings.limits.clone(),
         };
         let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
@@ -151,7 +148,6 @@ fn thread<F: Future<Output = ()>>(
 async fn intake(
     settings: &Settings,
     tokens: Tokens,
-    mint: &IdMint,
     clock: &Arc<dyn Clock>,
     engines: &Engines,
     queue: &wire::WiredQueue,
@@ -159,7 +155,6 @@ async fn intake(
     let intake = Intake::new(
         tokens,
         settings.limits.clone(),
-        mint.clone(),
         Arc::clone(clock),
         Arc::clone(&queue.queue),
         Some(Arc::clone(&engines.store)),
