@@ -1,6 +1,6 @@
 //! Which engine stands behind which port: decided here, by URL, and nowhere else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -25,7 +25,7 @@ pub(crate) struct Engines {
     pub(crate) bucket: Arc<dyn Bucket>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) secrets: Arc<dyn Secrets>,
-    sqlite: Arc<SqliteStore>,
+    sqlite: Option<Arc<SqliteStore>>,
 }
 
 /// What a process does with the queue.
@@ -45,40 +45,59 @@ pub(crate) struct WiredQueue {
 
 impl Engines {
     /// Opens the engines that the settings name.
-    pub(crate) fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
-        let sqlite = store(settings, data)?;
-        Ok(Self {
-            store: Arc::clone(&sqlite) as Arc<dyn Store>,
-            bucket: bucket(settings, data)?,
-            cache: cache(settings)?,
-            secrets: secrets(settings, data)?,
-            sqlite,
-        })
+    pub(crate) async fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
+        let bucket = bucket(settings, data)?;
+        let secrets = secrets(settings, data)?;
+        let (store, sqlite) = match Url::of("store", &settings.store) {
+            Url { scheme: "sqlite", rest, .. } => {
+                let directory = or_in(data, "store", rest);
+                let sqlite = Arc::new(SqliteStore::open(directory, &SqliteOptions::default())?);
+                (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
+            }
+            url => return Err(url.unknown("sqlite: or sqlite:DIR")),
+        };
+        Ok(Self { store, bucket, cache: cache(settings)?, secrets, sqlite })
     }
 
     /// Finishes with the store, so that the next start has no write-ahead log to read. Nothing is
     /// lost without it.
     pub(crate) async fn close(&self) {
-        if let Err(failure) = self.sqlite.close().await {
+        let Some(sqlite) = &self.sqlite else { return };
+        if let Err(failure) = sqlite.close().await {
             tracing::debug!(%failure, "the next start reads the write-ahead log");
         }
     }
 }
 
-fn store(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<SqliteStore>> {
-    let directory = match settings.store.split_once(':') {
-        Some(("sqlite", "")) => data.join("store"),
-        Some(("sqlite", path)) => path.into(),
-        _ => return Err(unknown("store", &settings.store, "sqlite: or sqlite:DIR")),
-    };
-    Ok(Arc::new(SqliteStore::open(directory, &SqliteOptions::default())?))
+/// What a setting names: an engine by its scheme, and the rest of the URL.
+struct Url<'a> {
+    setting: &'static str,
+    scheme: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn of(setting: &'static str, url: &'a str) -> Self {
+        let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+        Self { setting, scheme, rest }
+    }
+
+    fn unknown(&self, known: &str) -> anyhow::Error {
+        let Self { setting, scheme, .. } = self;
+        let message = format!("{setting}: this binary knows no engine for `{scheme}:`");
+        Hinted::usage(message, format!("it knows {known}")).into()
+    }
+}
+
+/// The directory that an embedded engine was given, or its own in the data directory.
+fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
+    if given.is_empty() { data.join(name) } else { given.into() }
 }
 
 fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
-    match settings.bucket.split_once(':') {
-        Some(("file", "")) => bucket_at(&data.join("bucket")),
-        Some(("file", path)) => bucket_at(Path::new(path)),
-        _ => Err(unknown("bucket", &settings.bucket, "file: or file:DIR")),
+    match Url::of("bucket", &settings.bucket) {
+        Url { scheme: "file", rest, .. } => bucket_at(&or_in(data, "bucket", rest)),
+        url => Err(url.unknown("file: or file:DIR")),
     }
 }
 
@@ -88,9 +107,11 @@ pub(crate) fn bucket_at(directory: &Path) -> anyhow::Result<Arc<dyn Bucket>> {
 }
 
 fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
-    match settings.cache.as_str() {
-        "memory:" => Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max))),
-        other => Err(unknown("cache", other, "memory:")),
+    match Url::of("cache", &settings.cache) {
+        Url { scheme: "memory", rest: "", .. } => {
+            Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max)))
+        }
+        url => Err(url.unknown("memory:")),
     }
 }
 
@@ -99,10 +120,11 @@ pub(crate) fn secrets(
     settings: &Settings,
     data: &DataDirectory,
 ) -> anyhow::Result<Arc<dyn Secrets>> {
-    match settings.secrets.split_once(':') {
-        Some(("file", "")) => Ok(Arc::new(FileSecrets::open(data.join("secrets"))?)),
-        Some(("file", path)) => Ok(Arc::new(FileSecrets::open(path)?)),
-        _ => Err(unknown("secrets", &settings.secrets, "file: or file:DIR")),
+    match Url::of("secrets", &settings.secrets) {
+        Url { scheme: "file", rest, .. } => {
+            Ok(Arc::new(FileSecrets::open(or_in(data, "secrets", rest))?))
+        }
+        url => Err(url.unknown("file: or file:DIR")),
     }
 }
 
@@ -111,12 +133,24 @@ pub(crate) async fn queue(
     settings: &Settings,
     data: &DataDirectory,
     instance: &str,
+    engines: &Engines,
+    queue_use: QueueUse,
+) -> anyhow::Result<WiredQueue> {
+    match Url::of("queue", &settings.queue) {
+        Url { scheme: "log", rest: "", .. } => {
+            log_queue(settings, data, instance, &engines.store, queue_use).await
+        }
+        url => Err(url.unknown("log:")),
+    }
+}
+
+async fn log_queue(
+    settings: &Settings,
+    data: &DataDirectory,
+    instance: &str,
     store: &Arc<dyn Store>,
     queue_use: QueueUse,
 ) -> anyhow::Result<WiredQueue> {
-    if settings.queue != "log:" {
-        return Err(unknown("queue", &settings.queue, "log:"));
-    }
     let root = data.join("log");
     let mut options = LogQueueOptions::default();
     options.log.queue_bytes_max = settings.queue_bytes_max;
@@ -187,10 +221,4 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
         lines.with_target(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!(error)).context("could not start the log lines")
-}
-
-fn unknown(setting: &str, url: &str, known: &str) -> anyhow::Error {
-    let scheme = url.split(':').next().unwrap_or_default();
-    let message = format!("{setting}: this binary knows no engine for `{scheme}:`");
-    Hinted::usage(message, format!("it knows {known}")).into()
 }

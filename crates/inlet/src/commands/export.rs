@@ -24,7 +24,8 @@ const PAGE: usize = 500;
 pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
     let mut query = query(args)?;
     let data = DataDirectory::open(&settings.data)?;
-    let engines = Engines::open(&settings, &data)?;
+    let runtime = wire::runtime()?;
+    let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match &args.output {
         Some(path) => Box::new(
             File::create(path).with_context(|| format!("could not make {}", path.display()))?,
@@ -32,7 +33,6 @@ pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
         None => Box::new(io::stdout()),
     });
     let mut exported: u64 = 0;
-    let runtime = wire::runtime()?;
     loop {
         let page = runtime.block_on(engines.store.page(&query))?;
         for stored in &page.items {

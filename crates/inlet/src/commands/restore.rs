@@ -21,13 +21,14 @@ pub(crate) fn run(settings: Settings, args: &RestoreArgs) -> anyhow::Result<()> 
     let data = DataDirectory::open_or_create(&settings.data)?;
     // Nothing may write to the store meanwhile.
     let _lock = data.lock()?;
-    let engines = Engines::open(&settings, &data)?;
+    let runtime = wire::runtime()?;
+    let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let bucket = match &args.from {
         Some(directory) => wire::bucket_at(directory)?,
         None => Arc::clone(&engines.bucket),
     };
     let into = if args.into_nonempty { RestoreInto::Any } else { RestoreInto::Empty };
-    let report = wire::runtime()?.block_on(async {
+    let report = runtime.block_on(async {
         let week = match asked {
             Some(week) => week,
             None => newest(&*bucket, args.from.as_deref()).await?,

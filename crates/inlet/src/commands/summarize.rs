@@ -16,12 +16,13 @@ use crate::wire::{self, Engines};
 pub(crate) fn run(settings: Settings, args: &SummarizeArgs) -> anyhow::Result<()> {
     let asked = args.week.as_deref().map(week).transpose()?;
     let data = DataDirectory::open(&settings.data)?;
-    let engines = Engines::open(&settings, &data)?;
+    let runtime = wire::runtime()?;
+    let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let summarizer = wire::summarizer(&settings, &engines, &clock)?;
     let last_over = || Week::of(settings.calendar.day(clock.now())).before();
     let week = asked.unwrap_or_else(last_over);
-    let summary = wire::runtime()?.block_on(async {
+    let summary = runtime.block_on(async {
         let summary = summarizer.write(week, !args.no_backup).await;
         engines.close().await;
         summary

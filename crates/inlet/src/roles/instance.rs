@@ -48,13 +48,13 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let stop = Stop::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = data.instance(settings.instance.as_deref())?;
-    let engines = Engines::open(&settings, &data)?;
+    let engines = Engines::open(&settings, &data).await?;
     let queue_use = match (parts.serve, parts.persist) {
         (true, true) => QueueUse::Both,
         (true, false) => QueueUse::Send,
         (false, _) => QueueUse::Receive,
     };
-    let queue = wire::queue(&settings, &data, &instance, &engines.store, queue_use).await?;
+    let queue = wire::queue(&settings, &data, &instance, &engines, queue_use).await?;
     let metrics = Arc::new(Metrics::default());
 
     let mut threads = Vec::new();
