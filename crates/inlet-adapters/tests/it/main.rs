@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its finding")]
 
-mod bucket;
-mod cache;
-mod queue;
-mod secrets;
+mod directory;
+mod file;
+mod log;
+mod memory;
 mod sqlite;
