@@ -22,6 +22,8 @@ pub enum ServerKind {
     PgBouncer(u16),
     /// Redis without a password.
     Redis,
+    /// A container registry without a password.
+    Registry,
     /// moto: SQS, DynamoDB, S3, Secrets Manager and more, for any key.
     Moto,
 }
@@ -95,6 +97,7 @@ impl Server {
             ServerKind::Postgres => ("postgres", String::new()),
             ServerKind::PgBouncer(port) => ("pgbouncer", port.to_string()),
             ServerKind::Redis => ("redis", String::new()),
+            ServerKind::Registry => ("registry", String::new()),
             ServerKind::Moto => ("moto", String::new()),
         };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/server");
@@ -157,6 +160,7 @@ impl Server {
                 &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]
             }
             ServerKind::Redis => b"PING\r\n",
+            ServerKind::Registry => b"GET /v2/ HTTP/1.0\r\n\r\n",
             ServerKind::Moto => b"GET /moto-api/ HTTP/1.0\r\n\r\n",
         };
         stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
