@@ -3,7 +3,7 @@
 //! | port | adapter |
 //! | --- | --- |
 //! | [`queue`] | [`queue::LogQueue`]: logs on this machine's disk |
-//! | [`store`] | [`store::SqliteStore`]: one SQLite file |
+//! | [`store`] | [`store::SqliteStore`]: one SQLite file; `store::PostgresStore`: a PostgreSQL database |
 //! | [`bucket`] | [`bucket::DirectoryBucket`]: a directory |
 //! | [`cache`] | [`cache::MemoryCache`]: in this process |
 //! | [`secrets`] | [`secrets::FileSecrets`]: a directory only its owner can read |

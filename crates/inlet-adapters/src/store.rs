@@ -1,7 +1,11 @@
 //! Where documents live.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "embedded")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use postgres::{MigrateReport, Password, PostgresOptions, PostgresStore};
 #[cfg(feature = "embedded")]
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -7,4 +7,8 @@ mod directory;
 mod file;
 mod log;
 mod memory;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;

@@ -1,0 +1,322 @@
+//! The store in a PostgreSQL database (Amazon Aurora, too).
+//!
+//! All is in the database's schema `inlet`, which `inlet migrate` makes and changes
+//! ([`migrate`]); what is in it is in `migrations/0001_documents.sql`. What a batch does is in
+//! [`put`].
+//!
+//! Behind PgBouncer in transaction mode and Amazon RDS Proxy it works as it does without, and
+//! nothing has to be set for that: each statement is an unnamed one with its parameters beside it
+//! (so no session has to remember it), and limits are set inside of each transaction. A statement
+//! of a batch is planned once for thousands of rows.
+
+mod address;
+mod connect;
+mod erase;
+mod failure;
+mod migrate;
+mod options;
+mod put;
+mod read;
+mod rows;
+mod sessions;
+mod spans;
+mod tallies;
+mod tls;
+
+use std::future::Future;
+
+use async_trait::async_trait;
+use inlet_core::calendar::Day;
+use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
+use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use self::address::Address;
+use self::failure::Fault;
+use self::migrate::{Limits, MIGRATIONS, Phase};
+use self::put::Care;
+use self::sessions::{Session, Sessions};
+
+pub use self::migrate::MigrateReport;
+pub use self::options::{Password, PostgresOptions};
+
+/// How often a transaction is begun at once again because another one was in its way.
+const RETRIES_MAX: u32 = 5;
+
+/// A [`Store`] in a PostgreSQL database.
+///
+/// Any number may be open on the same database, in any number of processes: their writes go one
+/// behind the other.
+///
+/// Beyond the contract: a page ends early, with [`Page::more`], at 8 MiB of bodies, so that one
+/// answer is bounded; a cursor that is none of this store's is refused. `first` and `last` of a
+/// stream's figures tell of what was received, erased or not. An erased body is out of reach at
+/// once; the server overwrites it when it next vacuums the table.
+///
+/// Every call ends within [`PostgresOptions::transaction_ms`] and the time a connection takes.
+/// While the server is away calls fail as [`FailureKind::Unavailable`], and a new connection is
+/// tried after pauses of 100 ms to 5 s.
+pub struct PostgresStore {
+    sessions: Sessions,
+    begin: String,
+    begin_reading: String,
+}
+
+impl PostgresStore {
+    /// Opens the store in the database at `url`, as in
+    /// `postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full&sslrootcert=FILE`.
+    ///
+    /// `sslmode` is one of `disable`, `prefer`, `require`, `verify-ca`, `verify-full`, and without
+    /// it `verify-full`, or `prefer` where the server is on this machine. `sslrootcert` names a
+    /// file of authorities in PEM; without it those of this machine are trusted.
+    ///
+    /// Fails as [`FailureKind::Refused`] where the URL is none, user, password or database are
+    /// not known there, TLS does not come about, or the schema is missing or not one of this
+    /// binary's; as [`FailureKind::Unavailable`] where the server can't be reached.
+    pub async fn open(url: &str, options: &PostgresOptions) -> Result<Self, Failure> {
+        let address = Address::parse(url)?;
+        let store = Self {
+            sessions: Sessions::open(&address, options).await?,
+            begin: options.begin(),
+            begin_reading: options.begin_reading(),
+        };
+        let session = store.sessions.session_at("open the store in", true).await?;
+        let checked = timeout(options.connect(), migrate::check(&session, MIGRATIONS)).await;
+        match checked {
+            Ok(checked) => {
+                checked.map_err(|unfit| unfit.failure("open the store in", &address.shown))?;
+            }
+            Err(_) => {
+                let reason = "no answer in time".to_owned();
+                return Err(failure::away("open the store in", &address.shown, reason));
+            }
+        }
+        drop(session);
+        Ok(store)
+    }
+
+    /// Makes the schema, or brings it to what this binary needs, so that the binary before it
+    /// goes on working. Waits for another that does the same. The role of `url` must be allowed
+    /// to make a schema in the database.
+    ///
+    /// Fails as [`FailureKind::Refused`] where the schema is one that only newer binaries know,
+    /// or a migration that ran there is not the one this binary has.
+    pub async fn migrate(url: &str, options: &PostgresOptions) -> Result<MigrateReport, Failure> {
+        Self::run(url, options, Phase::Expand).await
+    }
+
+    /// Takes away from the schema what only older binaries used. To be called once none of them
+    /// runs any more; from then on the schema refuses them.
+    pub async fn migrate_contract(
+        url: &str,
+        options: &PostgresOptions,
+    ) -> Result<MigrateReport, Failure> {
+        Self::run(url, options, Phase::Contract).await
+    }
+
+    /// Lets a role that exists read and write what is in the schema, also in tables that later
+    /// migrations of the same user make; changing the schema stays with the role of `url`.
+    pub async fn grant(url: &str, options: &PostgresOptions, role: &str) -> Result<(), Failure> {
+        const ATTEMPTED: &str = "give a role its rights in";
+        let address = Address::parse(url)?;
+        let sessions = Sessions::open(&address, options).await?;
+        let mut session = sessions.session_at(ATTEMPTED, true).await?;
+        session.begin();
+        match timeout(options.transaction(), migrate::grant(&session, role)).await {
+            Ok(granted) => granted.map_err(|unfit| unfit.failure(ATTEMPTED, &address.shown)),
+            Err(_) => Err(failure::away(ATTEMPTED, &address.shown, "no answer in time".to_owned())),
+        }
+    }
+
+    async fn run(
+        url: &str,
+        options: &PostgresOptions,
+        phase: Phase,
+    ) -> Result<MigrateReport, Failure> {
+        const ATTEMPTED: &str = "migrate the schema in";
+        let address = Address::parse(url)?;
+        let sessions = Sessions::open(&address, options).await?;
+        let mut session = sessions.session_at(ATTEMPTED, true).await?;
+        let limits = Limits {
+            wait_ms: options.migrate_wait_ms,
+            lock_ms: options.lock_ms,
+            statement_ms: options.migrate_statement_ms,
+        };
+        // Whatever ends it early, the connection is closed then, and nothing of it stays.
+        session.begin();
+        let silent_max = options.transaction() + limits.longest();
+        match timeout(silent_max, migrate::run(&session, MIGRATIONS, phase, limits)).await {
+            Ok(ran) => ran.map_err(|unfit| unfit.failure(ATTEMPTED, &address.shown)),
+            Err(_) => Err(failure::away(ATTEMPTED, &address.shown, "no answer in time".to_owned())),
+        }
+    }
+
+    /// A connection for one call; it is closed where the call does not end as it should.
+    async fn session(&self, attempted: &'static str) -> Result<Session, Failure> {
+        let mut session = self.sessions.session(attempted).await?;
+        session.begin();
+        Ok(session)
+    }
+
+    /// Waits for `work` as long as a transaction may take.
+    async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        timeout(self.sessions.transaction_max(), work).await
+    }
+
+    /// Ends a call that reads.
+    async fn done<T>(
+        &self,
+        session: Session,
+        attempted: &'static str,
+        result: Result<Result<T, Fault>, Elapsed>,
+    ) -> Result<T, Failure> {
+        let settled = self.sessions.settle(session, attempted, result).await?;
+        settled.ok_or_else(|| self.busy(attempted))
+    }
+
+    fn busy(&self, attempted: &'static str) -> Failure {
+        let reason = "other sessions were in the way each time".to_owned();
+        failure::away(attempted, self.sessions.shown(), reason)
+    }
+
+    /// The position a page's cursor stands for: 0 where there is none.
+    fn position(&self, after: Option<&str>) -> Result<i64, Failure> {
+        let Some(after) = after else { return Ok(0) };
+        after.parse().ok().filter(|position| *position >= 0).ok_or_else(|| {
+            Failure::new(FailureKind::Refused, "use that cursor on", self.sessions.shown())
+                .hint("give the cursor of the page before as it was")
+        })
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+        const ATTEMPTED: &str = "put a batch into";
+        let mut care = Care::Together;
+        for _ in 0..RETRIES_MAX {
+            let session = self.session(ATTEMPTED).await?;
+            let put = put::put_batch(&session, &self.begin, &batch, care);
+            let mut result = self.bounded(put).await;
+            if let Ok(Err(fault)) = &result
+                && care == Care::Together
+                && failure::refusal(fault).is_some()
+            {
+                care = Care::Apart;
+                session.batch_execute("ROLLBACK").await.map_err(|error| {
+                    failure::failure(error.into(), ATTEMPTED, self.sessions.shown())
+                })?;
+                let put = put::put_batch(&session, &self.begin, &batch, care);
+                result = self.bounded(put).await;
+            }
+            if let Some(outcomes) = self.sessions.settle(session, ATTEMPTED, result).await? {
+                return Ok(outcomes);
+            }
+        }
+        Err(self.busy(ATTEMPTED))
+    }
+
+    async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+        const ATTEMPTED: &str = "read a document from";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(read::get(&session, id)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
+        const ATTEMPTED: &str = "find an id in";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(read::find(&session, id)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        const ATTEMPTED: &str = "read a page from";
+        let after = self.position(query.after.as_deref())?;
+        let session = self.session(ATTEMPTED).await?;
+        let page = read::page(&session, query, after);
+        let found = self.bounded(read::in_transaction(&session, &self.begin_reading, page)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+        const ATTEMPTED: &str = "erase from";
+        for _ in 0..RETRIES_MAX {
+            let session = self.session(ATTEMPTED).await?;
+            let erased = self.bounded(erase::erase(&session, &self.begin, id, now)).await;
+            if let Some(was_there) = self.sessions.settle(session, ATTEMPTED, erased).await? {
+                return Ok(was_there);
+            }
+        }
+        Err(self.busy(ATTEMPTED))
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {
+        const ATTEMPTED: &str = "list the streams of";
+        let session = self.session(ATTEMPTED).await?;
+        let streams = read::streams(&session);
+        let found =
+            self.bounded(read::in_transaction(&session, &self.begin_reading, streams)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure> {
+        const ATTEMPTED: &str = "list the dead letters of";
+        let position = self.position(after)?;
+        let session = self.session(ATTEMPTED).await?;
+        let after = after.map(str::to_owned);
+        let letters = read::dead_letters(&session, filter, limit, position, after);
+        let found =
+            self.bounded(read::in_transaction(&session, &self.begin_reading, letters)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure> {
+        const ATTEMPTED: &str = "note a redrive in";
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..RETRIES_MAX {
+            let session = self.session(ATTEMPTED).await?;
+            let marked = self.bounded(erase::mark_redriven(&session, &self.begin, ids, now)).await;
+            if self.sessions.settle(session, ATTEMPTED, marked).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(self.busy(ATTEMPTED))
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure> {
+        const ATTEMPTED: &str = "read the cursors of";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(read::cursors(&session)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+        const ATTEMPTED: &str = "read the tallies of";
+        let session = self.session(ATTEMPTED).await?;
+        let tallies = tallies::between(&session, first, last);
+        let found =
+            self.bounded(read::in_transaction(&session, &self.begin_reading, tallies)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        const ATTEMPTED: &str = "check";
+        let session = self.session(ATTEMPTED).await?;
+        let checked = self.bounded(read::check(&session)).await;
+        self.done(session, ATTEMPTED, checked).await
+    }
+}

@@ -1,0 +1,107 @@
+//! Documents into their table.
+
+use std::collections::{HashMap, HashSet};
+
+use inlet_core::document::{Document, IdempotencyKey};
+use inlet_core::ports::Batch;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::store::postgres::failure::{Fault, refusal};
+use crate::store::postgres::rows::{Id, signed};
+
+/// Inserts those documents at the positions from `first` on.
+pub(super) async fn together(
+    client: &Client,
+    batch: &Batch,
+    first: i64,
+    these: &[usize],
+) -> Result<(), Fault> {
+    if these.is_empty() {
+        return Ok(());
+    }
+    let documents = || these.iter().map(|at| &batch.documents[*at]);
+    let ids: Vec<Id> = documents().map(|document| document.id.into()).collect();
+    let streams: Vec<&str> = documents().map(|document| document.stream.as_str()).collect();
+    let received: Vec<i64> = documents().map(|document| document.received.as_micros()).collect();
+    let keys: Vec<Option<&str>> =
+        documents().map(|document| document.key.as_ref().map(IdempotencyKey::as_str)).collect();
+    let bodies: Vec<&[u8]> = documents().map(|document| &document.body[..]).collect();
+    client
+        .execute_typed(
+            "INSERT INTO inlet.documents (position, received_us, stored_us, id, stream, key, body)
+             SELECT $1 + n - 1, received_us, $2, id, stream, key, body
+             FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::bytea[])
+                 WITH ORDINALITY AS u (id, stream, received_us, key, body, n)",
+            &[
+                (&first, Type::INT8),
+                (&batch.now.as_micros(), Type::INT8),
+                (&ids, Type::UUID_ARRAY),
+                (&streams, Type::TEXT_ARRAY),
+                (&received, Type::INT8_ARRAY),
+                (&keys, Type::TEXT_ARRAY),
+                (&bodies, Type::BYTEA_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Inserts those documents at the positions from `first` on, but for what the engine refuses:
+/// those are given back with the reason. What is refused is halved until one is left, which is
+/// then tried as often as the batch says.
+pub(super) async fn apart(
+    client: &Client,
+    batch: &Batch,
+    first: i64,
+    these: &[usize],
+) -> Result<HashMap<usize, String>, Fault> {
+    let mut refused = HashMap::new();
+    let mut open = vec![(first, these, 1)];
+    // Each document is in at most as many statements as halving takes, and its attempts.
+    while let Some((first, these, attempt)) = open.pop() {
+        client.batch_execute("SAVEPOINT attempt").await?;
+        let Err(fault) = together(client, batch, first, these).await else {
+            client.batch_execute("RELEASE attempt").await?;
+            continue;
+        };
+        let Some(reason) = refusal(&fault) else { return Err(fault) };
+        client.batch_execute("ROLLBACK TO attempt; RELEASE attempt").await?;
+        if these.len() > 1 {
+            let (front, back) = these.split_at(these.len() / 2);
+            open.push((first + signed(front.len() as u64)?, back, 1));
+            open.push((first, front, 1));
+        } else if attempt < batch.attempts_max {
+            open.push((first, these, attempt + 1));
+        } else {
+            refused.extend(these.iter().map(|at| (*at, reason.clone())));
+        }
+    }
+    Ok(refused)
+}
+
+/// Which of those documents are in the store with the same bytes.
+pub(super) async fn same(
+    client: &Client,
+    documents: &[Document],
+    these: &[usize],
+) -> Result<HashSet<usize>, Fault> {
+    if these.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids: Vec<Id> = these.iter().map(|at| documents[*at].id.into()).collect();
+    let bodies: Vec<&[u8]> = these.iter().map(|at| &documents[*at].body[..]).collect();
+    let rows = client
+        .query_typed(
+            "SELECT u.n - 1 FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS u (id, body, n)
+             JOIN inlet.documents AS d ON d.id = u.id WHERE d.body = u.body",
+            &[(&ids, Type::UUID_ARRAY), (&bodies, Type::BYTEA_ARRAY)],
+        )
+        .await?;
+    let mut same = HashSet::with_capacity(rows.len());
+    for row in rows {
+        let at = usize::try_from(row.try_get::<_, i64>(0)?).ok().and_then(|n| these.get(n));
+        same.insert(*at.ok_or(Fault::Damaged("n"))?);
+    }
+    Ok(same)
+}

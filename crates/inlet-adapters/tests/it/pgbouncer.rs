@@ -1,0 +1,3 @@
+use crate::postgres::database::Database;
+
+inlet_testkit::store_contract!(Database::pooled().await);

@@ -1,0 +1,82 @@
+//! The schema: who makes it, who may only read and write.
+
+use inlet_adapters::store::{PostgresOptions, PostgresStore};
+use inlet_core::failure::FailureKind;
+use inlet_core::ports::{Batch, Outcome, Store};
+use inlet_testkit::sample::{NOW, batch, cursor, document, document_with, id};
+
+use super::database::Database;
+
+#[tokio::test]
+async fn a_migration_makes_the_schema_once_also_where_two_run_at_once() {
+    let database = Database::empty().await;
+    let (url, options) = (database.url(), PostgresOptions::default());
+    let (one, other) = tokio::join!(
+        PostgresStore::migrate(&url, &options),
+        PostgresStore::migrate(&url, &options),
+    );
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!([one.applied.len(), other.applied.len()].iter().sum::<usize>(), 1);
+    assert_eq!((one.version, one.compatible_since), (other.version, other.compatible_since));
+    let again = PostgresStore::migrate(&url, &options).await.unwrap();
+    assert_eq!(again.applied, Vec::<String>::new());
+    let contracted = PostgresStore::migrate_contract(&url, &options).await.unwrap();
+    assert_eq!(contracted.applied, Vec::<String>::new());
+    database.try_open().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_schema_of_a_newer_binary_is_used_until_it_says_that_it_no_longer_can_be() {
+    let database = Database::new().await;
+    database.execute("UPDATE inlet.schema_version SET version = 7").await;
+    let store = database.try_open().await.unwrap();
+    assert_eq!(store.put_batch(batch([document(1)])).await.unwrap(), [Outcome::Stored]);
+    database.execute("UPDATE inlet.schema_version SET compatible_since = 7").await;
+    let failure = database.try_open().await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert!(failure.hint_text().unwrap().contains("newer"));
+    let failure = PostgresStore::migrate(&database.url(), &database.options).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Refused);
+}
+
+#[tokio::test]
+async fn a_role_that_was_granted_reads_and_writes_and_can_change_nothing_else() {
+    let database = Database::new().await;
+    let role = format!("odd \"role\" {}", database.name);
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    database.execute(&format!("CREATE ROLE {quoted} LOGIN PASSWORD 'w'")).await;
+    let options = PostgresOptions::default();
+    let encoded = role.replace(' ', "%20").replace('"', "%22");
+    let url = database.url().replace("inlet:inlet", &format!("{encoded}:w"));
+    let failure = PostgresStore::open(&url, &options).await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert!(failure.hint_text().unwrap().contains("--grant"), "{failure}");
+    PostgresStore::grant(&database.url(), &options, &role).await.unwrap();
+
+    let store = PostgresStore::open(&url, &options).await.unwrap();
+    let mut whole = batch([document(1), document(2), document_with(1, "[2]")]);
+    whole.cursor = Some(cursor("log", 1, 2));
+    store.put_batch(Batch { ..whole }).await.unwrap();
+    assert!(store.erase(id(2), NOW).await.unwrap());
+    store.mark_redriven(&[id(1)], NOW).await.unwrap();
+    assert_eq!(store.streams().await.unwrap()[0].documents, 1);
+    let migrated = PostgresStore::migrate_contract(&url, &options).await;
+    assert!(migrated.is_ok_and(|report| report.applied.is_empty()));
+
+    let client = database.client().await;
+    client.batch_execute(&format!("SET ROLE {quoted}")).await.unwrap();
+    for sql in [
+        "ALTER TABLE inlet.documents ADD COLUMN x int",
+        "DROP TABLE inlet.documents",
+        "TRUNCATE inlet.documents",
+        "CREATE TABLE inlet.mine (x int)",
+        "DROP SCHEMA inlet CASCADE",
+        "UPDATE inlet.schema_version SET version = 0",
+        "DELETE FROM inlet.migrations",
+    ] {
+        let error = client.batch_execute(sql).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{sql}: {error}");
+    }
+    let failure = PostgresStore::grant(&url, &options, "nobody at all").await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Refused);
+}
