@@ -7,7 +7,7 @@ Requests that are signed for CloudFormation are answered here; all others go to 
 through which the stacks' resources are made. Beside Amazon's API there is one for tests:
 
     POST /double/faults   {"logical_id": "Table", "operation": "create", "reason": "…", "times": 1}
-                          operation: create, update, delete, rollback; hang_s keeps it in progress;
+                          stack: what the stack's name begins with; operation: create, update, delete, rollback; hang_s keeps it in progress;
                           operation "api" answers a CloudFormation call itself with an error:
                           {"logical_id": "ExecuteChangeSet", "operation": "api", "code": "Throttling"}
     DELETE /double/faults
@@ -193,6 +193,8 @@ class Api:
         if stack.status != "UPDATE_ROLLBACK_FAILED":
             raise Invalid(f"Stack:{stack.id} is in {stack.status} state and can not be continued.")
         self.double.event(stack, None, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        for name in [name for name, one in stack.resources.items() if not one.physical]:
+            del stack.resources[name]
         self.double.event(stack, None, "UPDATE_ROLLBACK_COMPLETE")
         return {}
 

@@ -570,11 +570,12 @@ class Double:
             "ResourceStatus": status, **({"ResourceStatusReason": reason} if reason else {})})
 
     def fault(self, stack, resource, operation):
-        """Fails where a test asked for it: {"logical_id", "operation", "reason", "times", "hang_s"}."""
+        """Fails where a test asked for it: {"logical_id", "operation", "reason", "times",
+        "hang_s", "stack": what its name begins with}."""
         for fault in self.faults:
             if fault["operation"] != operation or fault["logical_id"] not in (resource.logical_id, "*"):
                 continue
-            if fault.setdefault("times", 1) <= 0:
+            if not stack.name.startswith(fault.get("stack", "")) or fault.setdefault("times", 1) <= 0:
                 continue
             fault["times"] -= 1
             ends = time.monotonic() + fault.get("hang_s", 0)

@@ -3,12 +3,22 @@
 //!
 //! - [`package`] makes a function's zip and a container's image, the same bytes for the same
 //!   input, pushes the image to a registry, and lists what is in them.
+//! - [`stacks`] plans, changes and removes stacks of CloudFormation, which keeps the state, makes
+//!   change sets and rolls back; [`plan`] says in words what a change set would do.
 //!
 //! May import nothing of ours: it is given paths, names and texts.
 //!
 //! Invariants: nothing is changed without having been shown before; what holds data is never
-//! removed without being named; the same input gives the same digests.
+//! removed without being named; the same input gives the same digests; a run that was cancelled
+//! or failed can be run again.
 //!
-//! Start reading at [`package`].
+//! Start reading at [`stacks`].
 
+mod account;
+mod error;
 pub mod package;
+pub mod plan;
+pub mod stacks;
+
+pub use account::Account;
+pub use error::{DeployError, FirstFailure};

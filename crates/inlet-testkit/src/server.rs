@@ -24,6 +24,8 @@ pub enum ServerKind {
     Redis,
     /// A container registry without a password.
     Registry,
+    /// The double of CloudFormation before moto.
+    CloudFormation,
     /// moto: SQS, DynamoDB, S3, Secrets Manager and more, for any key.
     Moto,
 }
@@ -98,6 +100,7 @@ impl Server {
             ServerKind::PgBouncer(port) => ("pgbouncer", port.to_string()),
             ServerKind::Redis => ("redis", String::new()),
             ServerKind::Registry => ("registry", String::new()),
+            ServerKind::CloudFormation => ("cloudformation", String::new()),
             ServerKind::Moto => ("moto", String::new()),
         };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/server");
@@ -161,6 +164,7 @@ impl Server {
             }
             ServerKind::Redis => b"PING\r\n",
             ServerKind::Registry => b"GET /v2/ HTTP/1.0\r\n\r\n",
+            ServerKind::CloudFormation => b"GET /double/resources HTTP/1.0\r\n\r\n",
             ServerKind::Moto => b"GET /moto-api/ HTTP/1.0\r\n\r\n",
         };
         stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
