@@ -23,6 +23,8 @@ pub struct PersistReport {
     pub dead: u64,
     /// Documents that had been erased.
     pub erased: u64,
+    /// For how long the oldest of them had waited; nothing where nothing came.
+    pub lag: Duration,
 }
 
 /// What persisting needs: where from, where to, and by which rules.
@@ -63,7 +65,10 @@ pub async fn persist_batch(
     let stored = persister.store.put_batch(batch).await?;
     let outcomes = outcomes_in_order(&delivery, &document_at, stored);
     persister.queue.settle(&delivery, &outcomes).await?;
-    Ok(report(&outcomes))
+    let documents = delivery.messages.iter().filter_map(|message| message.document.as_ref().ok());
+    let oldest = documents.map(|document| document.received).min();
+    let lag = oldest.map_or(Duration::ZERO, |oldest| lag(persister.clock.now(), oldest));
+    Ok(PersistReport { lag, ..report(&outcomes) })
 }
 
 /// The batch for a delivery, and which messages its documents are.
@@ -145,7 +150,7 @@ fn report(outcomes: &[Outcome]) -> PersistReport {
     report
 }
 
-/// How far behind the door the store is, for the metrics.
-pub fn lag(now: Timestamp, oldest: Timestamp) -> Duration {
+/// How far behind the door the store is; nothing where the clock went back.
+fn lag(now: Timestamp, oldest: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(now.as_micros() - oldest.as_micros()).unwrap_or(0))
 }

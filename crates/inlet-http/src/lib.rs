@@ -41,7 +41,7 @@ mod service;
 mod site;
 
 pub use app::{App, Instance};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Persisted};
 pub use pages::{Pages, PagesError};
 pub use server::{
     Deadlines, Lane, Server, ServerOptions, Shutdown, TlsCertificates, TlsError, Transport,

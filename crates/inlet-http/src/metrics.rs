@@ -85,6 +85,19 @@ impl Default for Shard {
     }
 }
 
+/// What persist steps did since the start of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persisted {
+    /// Documents stored for the first time.
+    pub stored: u64,
+    /// Documents that became dead letters.
+    pub dead: u64,
+    /// Steps that failed and were tried again.
+    pub failures: u64,
+    /// For how long the oldest document of the last step had waited.
+    pub lag: Duration,
+}
+
 /// The counters of a process.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -121,6 +134,16 @@ impl Metrics {
     /// Notes how far the store is behind the door.
     pub fn persist_lag(&self, lag: Duration) {
         self.persist_lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// What persist steps did so far.
+    pub fn persisted_so_far(&self) -> Persisted {
+        Persisted {
+            stored: self.stored.load(Relaxed),
+            dead: self.dead.load(Relaxed),
+            failures: self.persist_failures.load(Relaxed),
+            lag: Duration::from_micros(self.persist_lag_us.load(Relaxed)),
+        }
     }
 
     /// Documents accepted since the start.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{SETTINGS, Settings, Sources};
+use crate::config::{ConfigError, SETTINGS, Settings, Sources};
 
 /// Takes JSON over HTTPS, answers once it is safe, stores it once, and sums it up every week.
 #[derive(Debug, Parser)]
@@ -25,9 +25,16 @@ pub(crate) enum Command {
     /// Run everything on this machine: the API, the persist worker and the weekly summary
     Up,
     /// Run one API instance
-    Serve,
+    Serve(ChildArgs),
     /// Run one persist worker, which moves documents from the queue to the store
-    Persist,
+    Persist(ChildArgs),
+    /// Print how the instances of a running `up` stand
+    Status(StatusArgs),
+    /// Replace the instances of a running `up` one at a time, with its settings read anew
+    Reload(JsonArgs),
+    /// Take a zone of a running `up` out of use, or back into it
+    #[command(subcommand)]
+    Zone(ZoneCommand),
     /// Write the summary of a week, and a full backup beside it
     Summarize(SummarizeArgs),
     /// Send documents from NDJSON files; sent again, a file adds nothing twice
@@ -72,6 +79,36 @@ pub(crate) struct JsonArgs {
     /// Print JSON, a line an item
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a role is told that it is a child of `up`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ChildArgs {
+    /// Say where it listens as JSON on stdout, and end when stdin does
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+/// `inlet status`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet zone …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ZoneCommand {
+    /// Start its instances in the other zones, then end those in it
+    Down {
+        /// Its name
+        zone: String,
+    },
+    /// Start its instances in it again
+    Up {
+        /// Its name
+        zone: String,
+    },
 }
 
 /// Which server is talked to.
@@ -321,8 +358,28 @@ pub(crate) struct BenchArgs {
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) command: Command,
+    pub(crate) given: Given,
     pub(crate) sources: Sources,
     pub(crate) settings: Settings,
+}
+
+/// What settings are read from, so that they can be read again.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    /// The settings given as flags.
+    pub(crate) flags: Vec<(&'static str, String)>,
+    /// The file with settings; `None` where there is none.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Given {
+    /// The values in force at this moment.
+    pub(crate) fn read(&self) -> Result<Sources, ConfigError> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Sources::read(self.flags.iter().cloned(), variables, self.file.as_deref())
+    }
 }
 
 /// The whole command line, for help and completions: the commands, and a flag for each setting.
@@ -350,11 +407,10 @@ pub(crate) fn parse() -> anyhow::Result<Invocation> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let default_file = PathBuf::from("inlet.toml");
     let file = cli.config.or_else(|| default_file.exists().then_some(default_file));
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let sources = Sources::read(flags(&matches), variables, file.as_deref())?;
+    let given = Given { flags: flags(&matches), file };
+    let sources = given.read()?;
     let settings = Settings::read(&sources)?;
-    Ok(Invocation { command: cli.command, sources, settings })
+    Ok(Invocation { command: cli.command, given, sources, settings })
 }
 
 /// The settings given as flags, before or behind the command.

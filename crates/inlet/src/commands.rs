@@ -5,23 +5,29 @@ mod dead_letters;
 mod documents;
 mod export;
 mod fsck;
+mod reload;
 mod replay;
 mod restore;
 mod send;
+mod status;
 mod streams;
 mod summarize;
 mod token;
+mod zone;
 
 use crate::cli::{self, Command, Invocation};
 use crate::{bench, roles};
 
 /// Does what the command line asks for.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
-    let Invocation { command, sources, settings } = invocation;
+    let Invocation { command, given, sources, settings } = invocation;
     match command {
-        Command::Up => roles::up(settings),
-        Command::Serve => roles::serve(settings),
-        Command::Persist => roles::persist(settings),
+        Command::Up => roles::up(settings, given),
+        Command::Serve(args) => roles::serve(settings, &args),
+        Command::Persist(args) => roles::persist(settings, &args),
+        Command::Status(args) => status::run(&settings, &args),
+        Command::Reload(args) => reload::run(&settings, &args),
+        Command::Zone(command) => zone::run(&settings, &command),
         Command::Summarize(args) => summarize::run(settings, &args),
         Command::Send(args) => send::run(&settings, &args),
         Command::Get(args) => documents::get(&settings, &args),

@@ -3,5 +3,5 @@
 mod settings;
 mod sources;
 
-pub(crate) use settings::{SETTINGS, Settings};
+pub(crate) use settings::{FleetOptions, SETTINGS, Settings};
 pub(crate) use sources::{ConfigError, Sources};

@@ -11,6 +11,8 @@
 //! log/INSTANCE/   the queue of that instance
 //! store/          the documents
 //! bucket/         summaries and backups
+//! run/            of a running `up` with instances: the socket it is spoken to by, and a copy of
+//!                 the settings in force
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -42,6 +44,14 @@ pub(crate) struct Running {
     pub(crate) https: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) plain: Option<SocketAddr>,
+}
+
+impl Running {
+    /// This process, which listens nowhere.
+    pub(crate) fn nowhere(instance: &str) -> Self {
+        let (pid, instance) = (std::process::id(), instance.to_owned());
+        Self { pid, instance, https: None, http: None, plain: None }
+    }
 }
 
 impl DataDirectory {

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod control;
 mod data;
 mod report;
 mod roles;

@@ -1,28 +1,41 @@
 //! The roles a process can have, and the loops that call the steps of core.
 
 mod instance;
+mod parent;
 mod persist;
 mod serve;
 mod stop;
 mod summary;
+#[cfg(feature = "edge")]
+pub(crate) mod supervise;
 mod watch;
 
+use crate::cli::{ChildArgs, Given};
 use crate::config::Settings;
+use crate::wire;
 
 use self::instance::Parts;
+pub(crate) use self::parent::Figures;
 pub(crate) use self::summary::Summarizer;
 
-/// Everything on this machine.
-pub(crate) fn up(settings: Settings) -> anyhow::Result<()> {
-    instance::run(settings, Parts { serve: true, persist: true, summarize: true, alone: true })
+/// Everything on this machine: in this process, or in instances behind an edge.
+pub(crate) fn up(settings: Settings, given: Given) -> anyhow::Result<()> {
+    match settings.fleet {
+        Some(size) => wire::supervise(settings, given, size),
+        None => instance::run(
+            settings,
+            Parts { serve: true, persist: true, summarize: true, alone: true, ..Parts::default() },
+        ),
+    }
 }
 
 /// One API instance.
-pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
-    instance::run(settings, Parts { serve: true, persist: false, summarize: false, alone: false })
+pub(crate) fn serve(settings: Settings, args: &ChildArgs) -> anyhow::Result<()> {
+    instance::run(settings, Parts { serve: true, supervised: args.supervised, ..Parts::default() })
 }
 
 /// One persist worker.
-pub(crate) fn persist(settings: Settings) -> anyhow::Result<()> {
-    instance::run(settings, Parts { serve: false, persist: true, summarize: false, alone: false })
+pub(crate) fn persist(settings: Settings, args: &ChildArgs) -> anyhow::Result<()> {
+    let supervised = args.supervised;
+    instance::run(settings, Parts { persist: true, supervised, ..Parts::default() })
 }

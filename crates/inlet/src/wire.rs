@@ -222,3 +222,18 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
     };
     started.map_err(|error| anyhow::anyhow!(error)).context("could not start the log lines")
 }
+
+/// An edge and its instances, where this binary has an edge.
+#[cfg(feature = "edge")]
+pub(crate) use crate::roles::supervise::run as supervise;
+
+/// An edge and its instances, where this binary has an edge.
+#[cfg(not(feature = "edge"))]
+pub(crate) fn supervise(
+    _settings: Settings,
+    _given: crate::cli::Given,
+    _size: crate::config::FleetOptions,
+) -> anyhow::Result<()> {
+    let hint = "build with --features edge, or leave --instances and --zones out";
+    Err(Hinted::usage("this binary has no edge", hint).into())
+}

@@ -108,7 +108,8 @@ impl TlsCertificates {
         [&self.0.certificate, &self.0.key]
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    /// What takes a connection with these certificates.
+    pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.config))
     }
 }

@@ -53,6 +53,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "This instance's id; made at the first start where none is given",
     ),
+    setting("instances", "N", "", "How many instances a zone `up` runs behind an edge, up to 16"),
+    setting("zones", "N", "", "In how many zones `up` runs instances, up to 8"),
+    setting(
+        "hang_s",
+        "SECONDS",
+        "10",
+        "After how long without an answer an instance of `up` is killed and started again",
+    ),
     setting(
         "tls_cert",
         "FILE",
@@ -108,6 +116,7 @@ pub(crate) struct Settings {
     pub(crate) secrets: String,
     pub(crate) zone: String,
     pub(crate) instance: Option<String>,
+    pub(crate) fleet: Option<FleetOptions>,
     pub(crate) tls_files: Option<(PathBuf, PathBuf)>,
     pub(crate) pages: Option<PathBuf>,
     pub(crate) threads: usize,
@@ -121,6 +130,17 @@ pub(crate) struct Settings {
     pub(crate) calendar: Calendar,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
+}
+
+/// How many instances `up` runs, where it runs more than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FleetOptions {
+    /// How many in each zone.
+    pub(crate) instances: usize,
+    /// In how many zones.
+    pub(crate) zones: usize,
+    /// After how long without an answer an instance is killed.
+    pub(crate) hang: Duration,
 }
 
 impl Settings {
@@ -147,6 +167,7 @@ impl Settings {
             secrets: sources.text("secrets").to_owned(),
             zone: sources.name("zone")?.unwrap_or_default(),
             instance: sources.name("instance")?,
+            fleet: fleet(sources)?,
             tls_files: tls_files(sources)?,
             pages: sources.path("pages"),
             threads: threads(sources.number("threads")?),
@@ -177,6 +198,27 @@ fn tls_files(sources: &Sources) -> Result<Option<(PathBuf, PathBuf)>, ConfigErro
         (Some(_), None) => Err(sources.invalid("tls_key", "the key that belongs to tls_cert")),
         (None, Some(_)) => Err(sources.invalid("tls_cert", "the certificate that tls_key is for")),
     }
+}
+
+/// Both are 1 where only the other is given.
+fn fleet(sources: &Sources) -> Result<Option<FleetOptions>, ConfigError> {
+    let count = |name, max, expected| match sources.text(name) {
+        "" => Ok(None),
+        text => match text.parse() {
+            Ok(count) if (1..=max).contains(&count) => Ok(Some(count)),
+            _ => Err(sources.invalid(name, expected)),
+        },
+    };
+    let instances = count("instances", 16, "a number from 1 to 16")?;
+    let zones = count("zones", 8, "a number from 1 to 8")?;
+    let hang = Duration::from_secs(sources.number::<u64>("hang_s")?.max(1));
+    Ok(match (instances, zones) {
+        (None, None) => None,
+        (instances, zones) => {
+            let (instances, zones) = (instances.unwrap_or(1), zones.unwrap_or(1));
+            Some(FleetOptions { instances, zones, hang })
+        }
+    })
 }
 
 fn threads(asked: usize) -> usize {

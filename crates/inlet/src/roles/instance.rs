@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::serve::{self, Doors};
 use super::stop::{Reason, Stop};
-use super::{persist, summary, watch};
+use super::{parent, persist, summary, watch};
 use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
@@ -25,13 +25,15 @@ use crate::wire::{self, Engines, QueueUse};
 const FIRST_TOKEN: &str = "first";
 
 /// What runs in a process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Parts {
     pub(super) serve: bool,
     pub(super) persist: bool,
     pub(super) summarize: bool,
     /// Whether the data directory is this process's alone.
     pub(super) alone: bool,
+    /// Whether it is a child of `up`, which it tells where it listens and whose end is its own.
+    pub(super) supervised: bool,
 }
 
 /// Runs these parts until the process is asked to stop or can't go on.
@@ -46,6 +48,9 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     // Ports are taken first: nothing is opened or made for a process that can't listen.
     let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
     let stop = Stop::new();
+    if parts.supervised {
+        parent::end_with_it(stop.clone(), settings.shutdown)?;
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = data.instance(settings.instance.as_deref())?;
     let engines = Engines::open(&settings, &data).await?;
@@ -91,8 +96,12 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             http: listening.http,
             plain: listening.plain,
         };
-        announced = Some(data.announce(&running)?);
-        banner(&data, &running, first_token.as_deref())?;
+        if parts.supervised {
+            parent::tell(&running)?;
+        } else {
+            announced = Some(data.announce(&running)?);
+            banner(&data, &running, first_token.as_deref())?;
+        }
     }
     if let (false, Some(log)) = (parts.persist, &queue.log) {
         let (log, store) = (Arc::clone(log), Arc::clone(&engines.store));
@@ -106,6 +115,10 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             calendar: settings.calendar.clone(),
             limits: settings.limits.clone(),
         };
+        if parts.supervised {
+            parent::tell(&Running::nowhere(&instance))?;
+            tokio::spawn(parent::tell_figures(Arc::clone(&metrics), stop.clone()));
+        }
         let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
         threads.push(thread("persist", move || persist::run(persister, metrics, stop))?);
     }
@@ -134,7 +147,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
 }
 
 /// Runs a loop on a thread and a runtime of its own.
-fn thread<F: Future<Output = ()>>(
+pub(super) fn thread<F: Future<Output = ()>>(
     name: &str,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
@@ -168,7 +181,7 @@ async fn intake(
 }
 
 /// Makes the first token where there is none and none is given from outside.
-async fn first_token(
+pub(super) async fn first_token(
     data: &DataDirectory,
     secrets: &dyn Secrets,
     clock: &dyn Clock,
@@ -185,7 +198,7 @@ async fn first_token(
     Ok(data.token())
 }
 
-async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
+pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
     let mut terminate = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for SIGINT")?;
     tokio::select! {
@@ -198,7 +211,11 @@ async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
 }
 
 /// Says where it listens, with a line that can be pasted.
-fn banner(data: &DataDirectory, running: &Running, token: Option<&str>) -> anyhow::Result<()> {
+pub(super) fn banner(
+    data: &DataDirectory,
+    running: &Running,
+    token: Option<&str>,
+) -> anyhow::Result<()> {
     let mut text = format!("Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
     let url = |scheme: &str, address: SocketAddr| {
         format!("{scheme}://{}", crate::client::reachable(address))

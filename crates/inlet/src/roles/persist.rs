@@ -39,6 +39,7 @@ pub(crate) async fn run(persister: Persister, metrics: Arc<Metrics>, stop: Stop)
                 }
                 backoff = Backoff::default();
                 metrics.persisted(&report);
+                metrics.persist_lag(report.lag);
                 if report.dead > 0 {
                     tracing::warn!(dead = report.dead, "documents became dead letters");
                 }

@@ -25,9 +25,9 @@ const BACKLOG: i32 = 4_096;
 /// Sockets that listen.
 #[derive(Debug)]
 pub(super) struct Doors {
-    https: Option<TcpListener>,
-    http: Option<TcpListener>,
-    plain: Option<TcpListener>,
+    pub(super) https: Option<TcpListener>,
+    pub(super) http: Option<TcpListener>,
+    pub(super) plain: Option<TcpListener>,
 }
 
 /// Where they listen.
@@ -184,7 +184,7 @@ async fn serve(lanes: Vec<Lane>, driven: Option<Arc<LogQueue>>, shutdown: Shutdo
 }
 
 /// The certificate of the settings, or one of our own; taken up anew when its files change.
-fn certificates(
+pub(super) fn certificates(
     settings: &Settings,
     data: &DataDirectory,
     addresses: &[IpAddr],

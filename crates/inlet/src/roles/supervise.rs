@@ -1,0 +1,194 @@
+//! `inlet up --instances N --zones 2`: an edge before instances that heal themselves.
+//!
+//! ```text
+//! up ─┬─ the edge, on threads of its own                       doors: --https, --http, --plain
+//!     ├─ the weekly summary
+//!     ├─ inlet serve    a1, a2, …  b1, b2, …    loopback ports, a log each, one store
+//!     └─ inlet persist  one worker, which drains all logs, those of dead instances too
+//! ```
+//!
+//! Children are processes of the same binary. They say on stdout where they listen (`parent.rs`),
+//! and end when the pipe that is their stdin does, which is when this process ends, however it
+//! ends.
+//!
+//! - An instance that ends is started again: at once the first time, after pauses that double up
+//!   to 30 s when it goes on. Its log is its own, so it comes back with what it had accepted.
+//! - One that has not answered for `hang_s` is killed, and so started again.
+//! - A zone is *down* when each of its instances has ended three times in a row before it was
+//!   ready while another zone has one that is. As many more are started elsewhere, and it is
+//!   still tried. When all its instances have been ready for 2 s, the others are drained.
+//! - At a reload (SIGHUP, `inlet reload`) binary and settings are read anew. Each instance gets a
+//!   successor; once that is ready and the edge asks it, the old one is drained and stopped. The
+//!   first that does not become ready ends the reload, and those that are left stay.
+//! - At the end the edge finishes first, then the instances, then the worker.
+//!
+//! Start reading at [`run`], then `fleet.rs`, then `member.rs`.
+
+mod backends;
+mod backoff;
+mod board;
+mod control;
+mod fleet;
+mod front;
+mod launch;
+mod lines;
+mod member;
+mod placement;
+mod probe;
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::Context;
+use inlet_core::ports::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::backends::Backends;
+use self::board::Board;
+use self::control::{Command, Overview, Request};
+use self::fleet::Fleet;
+use self::front::Front;
+use self::placement::Zone;
+use super::serve::Doors;
+use super::stop::{Reason, Stop};
+use super::{instance, summary};
+use crate::cli::Given;
+use crate::config::{FleetOptions, Settings};
+use crate::control::DIRECTORY;
+use crate::data::{DataDirectory, Running};
+use crate::report::Hinted;
+use crate::wire::{self, Engines};
+
+/// How many commands may wait.
+const REQUESTS_MAX: usize = 8;
+
+/// Runs an edge and its instances until it is time to stop.
+pub(crate) fn run(settings: Settings, given: Given, size: FleetOptions) -> anyhow::Result<()> {
+    wire::log_lines(&settings)?;
+    let data = DataDirectory::open_or_create(&settings.data)?;
+    let _lock = data.lock()?;
+    wire::runtime()?.block_on(run_in(settings, given, size, data))
+}
+
+async fn run_in(
+    settings: Settings,
+    given: Given,
+    size: FleetOptions,
+    data: DataDirectory,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let doors = Doors::open(&settings)?;
+    let socket = control::listen(&run_directory(&data)?)?;
+    let base = data.instance(settings.instance.as_deref())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Opened before the children do: a new store is made once.
+    let engines = Engines::open(&settings, &data).await?;
+    let first_token = instance::first_token(&data, &*engines.secrets, &*clock).await?;
+    let stop = Stop::new();
+    let front = Front::start(&settings, &data, doors, &stop)?;
+    let (board, zones) = (Board::default(), Arc::new(Mutex::new(vec![Zone::Up; size.zones])));
+    let backends = Backends::new(front.edge.clone(), board.clone());
+    let running = Running {
+        pid: std::process::id(),
+        instance: base.clone(),
+        https: front.listening.https,
+        http: front.listening.http,
+        plain: front.listening.plain,
+    };
+    let overview = Overview {
+        board: board.clone(),
+        backends: backends.clone(),
+        zones: Arc::clone(&zones),
+        running: running.clone(),
+        started,
+    };
+    let mut fleet = Fleet::start(fleet::Parts {
+        size,
+        base,
+        settings: settings.clone(),
+        given,
+        data: data.path().to_owned(),
+        board,
+        backends: backends.clone(),
+        zones,
+    })?;
+    let (requests, mut requested) = mpsc::channel(REQUESTS_MAX);
+    let following = tokio::spawn(async move { backends.follow().await });
+    let answering = tokio::spawn(control::serve(socket, Arc::new(overview), requests.clone()));
+    let signals = tokio::spawn(reload_on_hangup(requests, stop.clone()));
+    let summarizer = wire::summarizer(&settings, &engines, &clock)?;
+    let summary = instance::thread("summary", {
+        let stop = stop.clone();
+        move || summary::run(summarizer, stop)
+    })?;
+
+    let ending = tokio::spawn({
+        let stop = stop.clone();
+        async move { instance::wait_for_the_end(&stop).await }
+    });
+    let begun = tokio::select! {
+        begun = fleet.first_instances() => begun,
+        _ = stop.wait() => Ok(()),
+    };
+    let mut announced = None;
+    match begun {
+        Ok(()) if !stop.is_now() => {
+            announced = Some(data.announce(&running)?);
+            instance::banner(&data, &running, first_token.as_deref())?;
+        }
+        Ok(()) => {}
+        Err(reason) => stop.now(Reason::Failed(format!("no instance could be started: {reason}"))),
+    }
+    fleet.run(&mut requested, &stop).await;
+    // The edge finishes while the instances are there to answer.
+    front.ended().await?;
+    answering.abort();
+    drop(requested);
+    fleet.end().await;
+    following.abort();
+    signals.abort();
+    let joined = tokio::task::spawn_blocking(move || summary.join()).await?;
+    joined.map_err(|_| anyhow::anyhow!("the thread of the summary panicked"))?;
+    engines.close().await;
+    drop(announced);
+    match ending.await?? {
+        Reason::Asked => Ok(()),
+        Reason::Failed(why) => Err(Hinted::new(why, "its lines are above").into()),
+    }
+}
+
+/// The directory for what belongs to this process, made anew: the lock of the data directory says
+/// that what another has left there is nobody's.
+fn run_directory(data: &DataDirectory) -> anyhow::Result<PathBuf> {
+    let path = data.join(DIRECTORY);
+    let emptied = match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => DirBuilder::new().mode(0o700).create(&path),
+    };
+    emptied.with_context(|| format!("could not make {} anew", path.display()))?;
+    Ok(path)
+}
+
+/// Asks for a reload with each SIGHUP.
+async fn reload_on_hangup(requests: mpsc::Sender<Request>, stop: Stop) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!(%error, "there is no reload by SIGHUP"),
+    };
+    loop {
+        tokio::select! {
+            _ = stop.wait() => return,
+            _ = hangups.recv() => {
+                // One that waits already reads what is there when its turn comes.
+                if requests.try_send(Request { command: Command::Reload, asker: None }).is_err() {
+                    tracing::debug!("enough reloads wait already");
+                }
+            }
+        }
+    }
+}
