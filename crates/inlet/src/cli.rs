@@ -59,6 +59,11 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Check the queue's log for damage
     Fsck(FsckArgs),
+    /// Make what the store needs, or bring it to what this binary needs
+    ///
+    /// Only adds, so that the binary before this one goes on working: run it first, then replace
+    /// the binary, then take away with --contract what only the old one used.
+    Migrate(MigrateArgs),
     /// List, add and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -283,6 +288,19 @@ pub(crate) struct RestoreArgs {
     /// Go on although the store has documents
     #[arg(long)]
     pub(crate) into_nonempty: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Take away what only older binaries used; none of them may run any more
+    #[arg(long)]
+    pub(crate) contract: bool,
+    /// Let this database role read and write, and no more
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) grant: Option<String>,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }

@@ -5,6 +5,7 @@ mod dead_letters;
 mod documents;
 mod export;
 mod fsck;
+mod migrate;
 mod reload;
 mod replay;
 mod restore;
@@ -40,6 +41,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Export(args) => export::run(settings, &args),
         Command::Restore(args) => restore::run(settings, &args),
         Command::Fsck(args) => fsck::run(&settings, &args),
+        Command::Migrate(args) => migrate::run(&settings, &args),
         Command::Token(command) => token::run(&settings, &command),
         Command::Config(args) => config::run(&sources, &args),
         Command::Bench(args) => bench::run(&args),

@@ -1,5 +1,9 @@
 //! Which engine stands behind which port: decided here, by URL, and nowhere else.
 
+mod password;
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,10 +18,13 @@ use inlet_core::schedule::{Schedule, ScheduleError};
 use inlet_http::Pages;
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
 use crate::roles::Summarizer;
+
+pub(crate) use password::DatabasePassword;
 
 /// The engines that every part of a process shares.
 pub(crate) struct Engines {
@@ -25,6 +32,8 @@ pub(crate) struct Engines {
     pub(crate) bucket: Arc<dyn Bucket>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) secrets: Arc<dyn Secrets>,
+    /// The database's password, where the secrets have one.
+    pub(crate) password: Option<DatabasePassword>,
     sqlite: Option<Arc<SqliteStore>>,
 }
 
@@ -48,15 +57,25 @@ impl Engines {
     pub(crate) async fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
         let bucket = bucket(settings, data)?;
         let secrets = secrets(settings, data)?;
+        let password = DatabasePassword::read(&*secrets).await?;
         let (store, sqlite) = match Url::of("store", &settings.store) {
             Url { scheme: "sqlite", rest, .. } => {
                 let directory = or_in(data, "store", rest);
                 let sqlite = Arc::new(SqliteStore::open(directory, &SqliteOptions::default())?);
                 (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
             }
-            url => return Err(url.unknown("sqlite: or sqlite:DIR")),
+            Url { scheme: "postgres" | "postgresql", .. } => {
+                #[cfg(feature = "postgres")]
+                let store = postgres::open(&settings.store, password.as_ref()).await?;
+                #[cfg(not(feature = "postgres"))]
+                let store = left_out("store", "PostgreSQL", "postgres")?;
+                (store, None)
+            }
+            url => {
+                return Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE"));
+            }
         };
-        Ok(Self { store, bucket, cache: cache(settings)?, secrets, sqlite })
+        Ok(Self { store, bucket, cache: cache(settings)?, secrets, sqlite, password })
     }
 
     /// Finishes with the store, so that the next start has no write-ahead log to read. Nothing is
@@ -89,6 +108,43 @@ impl<'a> Url<'a> {
     }
 }
 
+/// What an engine answers that this binary was built without.
+#[cfg(not(all(feature = "aws", feature = "postgres", feature = "redis")))]
+fn left_out<T>(setting: &str, engine: &str, feature: &str) -> anyhow::Result<T> {
+    let message = format!("{setting}: this binary was built without {engine}");
+    let hint = format!("build it with `--features {feature}`, or with `--features full`");
+    Err(Hinted::usage(message, hint).into())
+}
+
+/// Makes or changes what the store needs before it can be opened.
+pub(crate) async fn migrate(
+    settings: &Settings,
+    data: &DataDirectory,
+    asked: &MigrateArgs,
+) -> anyhow::Result<Vec<String>> {
+    match Url::of("store", &settings.store) {
+        Url { scheme: "sqlite", .. } => {
+            // It is migrated by being opened.
+            Engines::open(settings, data).await?.close().await;
+            Ok(Vec::new())
+        }
+        Url { scheme: "postgres" | "postgresql", .. } => {
+            #[cfg(feature = "postgres")]
+            {
+                let secrets = secrets(settings, data)?;
+                let password = DatabasePassword::read(&*secrets).await?;
+                postgres::migrate(&settings.store, password.as_ref(), asked).await
+            }
+            #[cfg(not(feature = "postgres"))]
+            {
+                _ = asked;
+                left_out("store", "PostgreSQL", "postgres")
+            }
+        }
+        url => Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE")),
+    }
+}
+
 /// The directory that an embedded engine was given, or its own in the data directory.
 fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
     if given.is_empty() { data.join(name) } else { given.into() }
@@ -97,7 +153,7 @@ fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
 fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
     match Url::of("bucket", &settings.bucket) {
         Url { scheme: "file", rest, .. } => bucket_at(&or_in(data, "bucket", rest)),
-        url => Err(url.unknown("file: or file:DIR")),
+        url => Err(url.unknown("file:, file:DIR and s3://BUCKET/PREFIX")),
     }
 }
 
@@ -111,7 +167,7 @@ fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
         Url { scheme: "memory", rest: "", .. } => {
             Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max)))
         }
-        url => Err(url.unknown("memory:")),
+        url => Err(url.unknown("memory:, redis://HOST and rediss://HOST")),
     }
 }
 
@@ -124,7 +180,7 @@ pub(crate) fn secrets(
         Url { scheme: "file", rest, .. } => {
             Ok(Arc::new(FileSecrets::open(or_in(data, "secrets", rest))?))
         }
-        url => Err(url.unknown("file: or file:DIR")),
+        url => Err(url.unknown("file:, file:DIR and aws-secrets-manager://NAME")),
     }
 }
 
@@ -140,7 +196,7 @@ pub(crate) async fn queue(
         Url { scheme: "log", rest: "", .. } => {
             log_queue(settings, data, instance, &engines.store, queue_use).await
         }
-        url => Err(url.unknown("log:")),
+        url => Err(url.unknown("log:, sqs://NAME and sqs://HOST/ACCOUNT/NAME")),
     }
 }
 

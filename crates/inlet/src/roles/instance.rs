@@ -54,6 +54,9 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = data.instance(settings.instance.as_deref())?;
     let engines = Engines::open(&settings, &data).await?;
+    if let Some(password) = engines.password.clone() {
+        tokio::spawn(watch::password(Arc::clone(&engines.secrets), password, stop.clone()));
+    }
     let queue_use = match (parts.serve, parts.persist) {
         (true, true) => QueueUse::Both,
         (true, false) => QueueUse::Send,

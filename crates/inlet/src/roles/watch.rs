@@ -11,6 +11,7 @@ use inlet_core::ports::{Secrets, Store};
 use super::persist::chain;
 use super::stop::Stop;
 use crate::tokens::{self, TokenFile};
+use crate::wire::DatabasePassword;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -35,6 +36,19 @@ pub(crate) async fn tokens(secrets: Arc<dyn Secrets>, book: Tokens, stop: Stop) 
         }
         if !pause(&stop).await {
             return;
+        }
+    }
+}
+
+/// Reads the database's password again and again, for connections that are made from then on.
+pub(crate) async fn password(secrets: Arc<dyn Secrets>, password: DatabasePassword, stop: Stop) {
+    while pause(&stop).await {
+        match password.refresh(&*secrets).await {
+            Ok(true) => tracing::info!("the database's password has changed"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(error = %format!("{error:#}"), "the old password stays in use");
+            }
         }
     }
 }
