@@ -20,11 +20,11 @@ const SENDERS: usize = 4;
 
 /// What was sent, and what of it was acknowledged.
 #[derive(Default)]
-struct Sent {
+pub(crate) struct Sent {
     /// Every body that was ever written to a socket, and how often it was found so far.
-    bodies: HashMap<String, u32>,
+    pub(crate) bodies: HashMap<String, u32>,
     /// The id of each acknowledged document, with its body.
-    acknowledged: Vec<(String, String)>,
+    pub(crate) acknowledged: Vec<(String, String)>,
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn read_receipt(reader: &mut impl BufRead) -> Option<String> {
     Some(receipt["MessageId"].as_str().unwrap().to_owned())
 }
 
-fn check_acknowledged(server: &Server, sent: &Sent) {
+pub(crate) fn check_acknowledged(server: &Server, sent: &Sent) {
     for (id, body) in &sent.acknowledged {
         let found = server.get(&format!("/api/documents/{id}"));
         assert_eq!(found.status, 200, "{id} was acknowledged and is gone");
@@ -115,7 +115,7 @@ fn check_acknowledged(server: &Server, sent: &Sent) {
     }
 }
 
-fn check_nothing_else(server: &Server, sent: &Sent) {
+pub(crate) fn check_nothing_else(server: &Server, sent: &Sent) {
     let mut found: HashMap<String, u32> = HashMap::new();
     let mut path = "/api/documents?limit=1000".to_owned();
     loop {

@@ -9,3 +9,4 @@ mod kill;
 mod lifecycle;
 mod server;
 mod structure;
+mod supervise;

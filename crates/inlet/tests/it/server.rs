@@ -42,7 +42,12 @@ impl Answer {
 
 /// `inlet` with no variables of this machine's, in `directory`.
 pub(crate) fn inlet(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inlet"));
+    inlet_at(Path::new(env!("CARGO_BIN_EXE_inlet")), directory)
+}
+
+/// The same with the binary at `path`.
+pub(crate) fn inlet_at(path: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("INLET_")) {
         command.env_remove(name);
     }
@@ -63,8 +68,17 @@ impl Server {
 
     /// The same in another role that serves.
     pub(crate) fn start_as(role: &str, data: &Path, flags: &[&str], token: Option<&str>) -> Self {
-        let parent = data.parent().unwrap();
-        let mut command = inlet(parent);
+        Self::start_command(inlet(data.parent().unwrap()), role, data, flags, token)
+    }
+
+    /// The same by a command that is not complete yet.
+    pub(crate) fn start_command(
+        mut command: Command,
+        role: &str,
+        data: &Path,
+        flags: &[&str],
+        token: Option<&str>,
+    ) -> Self {
         command
             .args([role, "--https", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--plain", "127.0.0.1:0", "--data"])

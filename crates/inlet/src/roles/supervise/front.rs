@@ -17,8 +17,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use inlet_edge::firewall::Route;
 use inlet_edge::{Edge, EdgeOptions, Peer};
 use inlet_http::TlsCertificates;
+use inlet_http::routes::{Endpoint, ROUTES};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -77,6 +79,7 @@ impl Front {
         let listening = doors.listening()?;
         let edge = Edge::new(EdgeOptions {
             lanes: settings.threads,
+            routes: routes(),
             pages: settings.pages.clone(),
             ..EdgeOptions::default()
         })?;
@@ -120,6 +123,19 @@ impl Front {
         }
         Ok(())
     }
+}
+
+/// What instances answer, and nothing else. How large a body may be is theirs to say: a reload can
+/// change it.
+fn routes() -> Vec<Route> {
+    let route = |route: &inlet_http::routes::Route| Route {
+        method: route.method.clone(),
+        path: route.path.to_owned(),
+        content_types: Vec::new(),
+        body_bytes_max: u64::MAX,
+        is_keyed: route.endpoint == Endpoint::Save,
+    };
+    ROUTES.iter().map(route).collect()
 }
 
 impl Serving {

@@ -1,0 +1,108 @@
+//! Requests without a pause, on connections that are kept, and what became of them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::server::{TOKEN, until};
+
+/// A load of requests that may be sent again: `GET /`, and documents with keys.
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    senders: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_over: AtomicBool,
+    answers: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// Begins it on two connections.
+    pub(super) fn start(address: &str) -> Self {
+        let shared = Arc::<Shared>::default();
+        let senders = (0..2)
+            .map(|sender| {
+                let (address, shared) = (address.to_owned(), Arc::clone(&shared));
+                std::thread::spawn(move || send(&address, sender, &shared))
+            })
+            .collect();
+        Self { shared, senders }
+    }
+
+    /// Waits until there were so many more answers.
+    pub(super) fn wait_for(&self, more: u64) {
+        let begun = self.shared.answers.load(Ordering::Relaxed);
+        until("there were more answers", || {
+            self.shared.answers.load(Ordering::Relaxed) >= begun + more
+                || self.senders.iter().all(JoinHandle::is_finished)
+        });
+    }
+
+    /// Ends it. Every request must have been answered with success, on its first connection.
+    pub(super) fn finish_without_failure(self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.senders.into_iter().for_each(|sender| sender.join().unwrap());
+        let answers = self.shared.answers.load(Ordering::Relaxed);
+        let failures = self.shared.failures.lock().unwrap();
+        assert!(failures.is_empty(), "after {answers} answers: {failures:#?}");
+        assert!(answers > 0);
+    }
+}
+
+fn send(address: &str, sender: u32, shared: &Shared) {
+    let stream = TcpStream::connect(address).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    for number in 0u64.. {
+        if shared.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let request = if number % 2 == 0 {
+            "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n".to_owned()
+        } else {
+            let body = format!("[{sender}, {number}]");
+            format!(
+                "POST /api/save HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {TOKEN}\r\n\
+                 Content-Type: application/json\r\nIdempotency-Key: {sender}-{number}\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let answered = writer.write_all(request.as_bytes()).map(|()| read_answer(&mut reader));
+        match answered {
+            Ok(Some((200..300, _))) => {
+                shared.answers.fetch_add(1, Ordering::Relaxed);
+            }
+            other => {
+                let failure = format!("{number} of {sender}: {other:?}");
+                shared.failures.lock().unwrap().push(failure);
+                return;
+            }
+        }
+    }
+}
+
+/// The status and the body of an answer, or `None` where the connection broke before it was whole.
+pub(super) fn read_answer(reader: &mut impl BufRead) -> Option<(u16, String)> {
+    let (mut status, mut length) = (String::new(), 0);
+    reader.read_line(&mut status).ok().filter(|read| *read > 0)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let status = status.split(' ').nth(1)?.parse().ok()?;
+    Some((status, String::from_utf8_lossy(&body).into_owned()))
+}

@@ -1,0 +1,127 @@
+//! New settings and new binaries, taken up one instance at a time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::load::Load;
+use super::{FLAGS, Fleet, send};
+use crate::server::{Server, TOKEN, inlet_at, until};
+
+/// A fleet with a file of settings beside its data directory.
+fn with_settings(settings: &str) -> Fleet {
+    let directory = tempfile::tempdir().unwrap();
+    // Not under the name that other commands look for.
+    fs::write(directory.path().join("up.toml"), settings).unwrap();
+    let fleet = Fleet::start_in(directory, &["--config", "up.toml"]);
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    fleet
+}
+
+fn settings(fleet: &Fleet) -> std::path::PathBuf {
+    fleet.data.parent().unwrap().join("up.toml")
+}
+
+/// Reloads, which must be refused, and gives the reason.
+fn refused(fleet: &Fleet) -> String {
+    let before = fleet.up();
+    let output = fleet.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(fleet.up(), before, "the old ones stay");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_reload_under_load_replaces_every_instance_and_fails_no_request() {
+    let fleet = with_settings("");
+    let before = fleet.up();
+    let load = Load::start(fleet.server.plain_address());
+    load.wait_for(50);
+    let output = fleet.run(&["reload"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "4 instances were replaced\n");
+    fleet.wait_until_up(&["t-a1.2", "t-a2.2", "t-b1.2", "t-b2.2"]);
+    load.wait_for(50);
+    // Once more, by the signal.
+    fleet.server.signal(Signal::HUP);
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    load.wait_for(50);
+    load.finish_without_failure();
+    let after: BTreeMap<_, _> = fleet.up();
+    assert!(after.iter().all(|(id, pid)| before[id] != *pid), "{before:?} {after:?}");
+    fleet.server.wait_until_drained();
+    assert!(fleet.server.stop().success());
+}
+
+#[test]
+fn changed_settings_are_taken_up_by_a_reload_and_not_by_a_crash() {
+    let fleet = with_settings("body_bytes_max = \"1KiB\"\n");
+    let document = format!("\"{}\"", "x".repeat(2_000));
+    let status = || fleet.server.post("/api/save", &[], document.as_bytes()).status;
+    assert_eq!(status(), 413);
+    fs::write(settings(&fleet), "body_bytes_max = \"4KiB\"\n").unwrap();
+    for (id, before) in fleet.up() {
+        send(before, Signal::KILL);
+        until("it is back", || fleet.up().get(&id).is_some_and(|pid| *pid != before));
+    }
+    assert_eq!(status(), 413, "a crash is no reload");
+    assert!(fleet.run(&["reload"]).status.success());
+    assert_eq!(status(), 202);
+}
+
+#[test]
+fn settings_that_are_wrong_are_refused_with_the_reason_and_the_old_instances_stay() {
+    let fleet = with_settings("zone = \"local\"\n");
+    fs::write(settings(&fleet), "qeue = \"log:\"\n").unwrap();
+    let said = refused(&fleet);
+    assert!(said.contains("there is no setting \"qeue\""), "{said}");
+    // These can be read, and no instance starts with them.
+    fs::write(settings(&fleet), "store = \"sqlite:/proc/nowhere\"\n").unwrap();
+    let said = refused(&fleet);
+    assert!(said.contains("did not become ready"), "{said}");
+    assert!(said.contains("/proc/nowhere"), "{said}");
+    fleet.server.save("[1]");
+    fs::remove_file(settings(&fleet)).unwrap();
+    let said = refused(&fleet);
+    assert!(said.contains("could not read the settings in up.toml"), "{said}");
+    fs::write(settings(&fleet), "").unwrap();
+    assert!(fleet.run(&["reload"]).status.success());
+}
+
+#[test]
+fn a_new_binary_is_taken_up_by_a_reload_if_it_becomes_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("inlet");
+    fs::copy(env!("CARGO_BIN_EXE_inlet"), &binary).unwrap();
+    let data = directory.path().join("data");
+    let command = inlet_at(&binary, directory.path());
+    let server = Server::start_command(command, "up", &data, &FLAGS, Some(TOKEN));
+    let fleet = Fleet { server, data, _directory: directory };
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    let replace = |content: &[u8]| {
+        let new = binary.with_extension("new");
+        fs::write(&new, content).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, &binary).unwrap();
+    };
+    replace(&fs::read("/bin/false").unwrap());
+    let said = refused(&fleet);
+    assert!(said.contains("t-a1.2 did not become ready: exit status: 1"), "{said}");
+    // One that ends is started from the binary that is in force, which lies nowhere any more.
+    let before = fleet.pid("t-b1");
+    send(before, Signal::KILL);
+    until("it is back", || fleet.up().get("t-b1").is_some_and(|pid| *pid != before));
+    assert!(runs_a_deleted_file(fleet.pid("t-b1")));
+    replace(&fs::read(Path::new(env!("CARGO_BIN_EXE_inlet"))).unwrap());
+    let output = fleet.run(&["reload"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fleet.up().into_values().all(|pid| !runs_a_deleted_file(pid)));
+}
+
+fn runs_a_deleted_file(pid: i32) -> bool {
+    let target = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    target.to_string_lossy().ends_with(" (deleted)")
+}
