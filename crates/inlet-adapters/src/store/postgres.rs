@@ -35,7 +35,7 @@ use inlet_core::ports::{
     Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
 };
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::address::Address;
 use self::failure::Fault;
@@ -164,9 +164,14 @@ impl PostgresStore {
         Ok(session)
     }
 
+    /// Until when a call may take, that begins now.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.sessions.transaction_max()
+    }
+
     /// Waits for `work` as long as a transaction may take.
     async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-        timeout(self.sessions.transaction_max(), work).await
+        timeout_at(self.deadline(), work).await
     }
 
     /// Ends a call that reads.
@@ -200,21 +205,19 @@ impl Store for PostgresStore {
     async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
         const ATTEMPTED: &str = "put a batch into";
         let mut care = Care::Together;
+        let deadline = self.deadline();
         for _ in 0..RETRIES_MAX {
             let session = self.session(ATTEMPTED).await?;
-            let put = put::put_batch(&session, &self.begin, &batch, care);
-            let mut result = self.bounded(put).await;
-            if let Ok(Err(fault)) = &result
-                && care == Care::Together
-                && failure::refusal(fault).is_some()
-            {
+            let put = async {
+                let put = put::put_batch(&session, &self.begin, &batch, care).await;
+                if put.as_ref().err().and_then(failure::refusal).is_none() {
+                    return put;
+                }
                 care = Care::Apart;
-                session.batch_execute("ROLLBACK").await.map_err(|error| {
-                    failure::failure(error.into(), ATTEMPTED, self.sessions.shown())
-                })?;
-                let put = put::put_batch(&session, &self.begin, &batch, care);
-                result = self.bounded(put).await;
-            }
+                session.batch_execute("ROLLBACK").await?;
+                put::put_batch(&session, &self.begin, &batch, care).await
+            };
+            let result = timeout_at(deadline, put).await;
             if let Some(outcomes) = self.sessions.settle(session, ATTEMPTED, result).await? {
                 return Ok(outcomes);
             }
@@ -247,9 +250,10 @@ impl Store for PostgresStore {
 
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
         const ATTEMPTED: &str = "erase from";
+        let deadline = self.deadline();
         for _ in 0..RETRIES_MAX {
             let session = self.session(ATTEMPTED).await?;
-            let erased = self.bounded(erase::erase(&session, &self.begin, id, now)).await;
+            let erased = timeout_at(deadline, erase::erase(&session, &self.begin, id, now)).await;
             if let Some(was_there) = self.sessions.settle(session, ATTEMPTED, erased).await? {
                 return Ok(was_there);
             }
@@ -287,9 +291,11 @@ impl Store for PostgresStore {
         if ids.is_empty() {
             return Ok(());
         }
+        let deadline = self.deadline();
         for _ in 0..RETRIES_MAX {
             let session = self.session(ATTEMPTED).await?;
-            let marked = self.bounded(erase::mark_redriven(&session, &self.begin, ids, now)).await;
+            let marked =
+                timeout_at(deadline, erase::mark_redriven(&session, &self.begin, ids, now)).await;
             if self.sessions.settle(session, ATTEMPTED, marked).await?.is_some() {
                 return Ok(());
             }

@@ -8,7 +8,5 @@ mod file;
 mod log;
 mod memory;
 #[cfg(feature = "postgres")]
-mod pgbouncer;
-#[cfg(feature = "postgres")]
 mod postgres;
 mod sqlite;

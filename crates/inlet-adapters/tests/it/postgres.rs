@@ -1,7 +1,8 @@
 mod accidents;
-pub(crate) mod database;
+mod database;
 mod documents;
 mod open;
+mod pgbouncer;
 mod schema;
 
 use database::Database;

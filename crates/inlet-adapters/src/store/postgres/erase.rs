@@ -9,7 +9,7 @@ use super::failure::Fault;
 use super::rows::Id;
 
 /// Held by every writer until it commits; see [`super::put`].
-const HOLD: &str = "SELECT last FROM inlet.positions FOR UPDATE";
+const HOLD: &str = "SELECT last FROM inlet.positions WHERE one FOR UPDATE";
 
 /// Erases the document and the dead letters with that id, and notes it; whether anything was
 /// there. Commits.

@@ -76,30 +76,36 @@ impl PostgresOptions {
         Duration::from_millis(self.lifetime_ms)
     }
 
-    /// What begins a transaction. The limits are set in it and end with it, because behind a
-    /// pooler the next transaction may have another server's session. Fresh snapshots for each
-    /// statement are needed for what is read behind the lock, and a commit must be on disk,
-    /// whatever the database's defaults are.
+    /// What begins a transaction that writes. All of it is set in the transaction and ends with
+    /// it, because behind a pooler the next transaction may have another server's session.
+    ///
+    /// Fresh snapshots for each statement are needed for what is read behind the lock, and a
+    /// commit must be on disk, whatever the database's defaults are. All that a batch touches it
+    /// finds by keys: thousands of them at once would make the planner read small tables whole,
+    /// as it would before it knows that they have grown, and compile what runs for milliseconds.
     pub(super) fn begin(&self) -> String {
-        let Self { statement_ms, lock_ms, transaction_ms, .. } = self;
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED;
-             SET LOCAL statement_timeout = {statement_ms};
-             SET LOCAL lock_timeout = {lock_ms};
-             SET LOCAL idle_in_transaction_session_timeout = {transaction_ms};
+             {}
+             SET LOCAL enable_seqscan = off;
+             SET LOCAL jit = off;
              SELECT set_config('synchronous_commit', 'on', true)
-             WHERE current_setting('synchronous_commit') = 'off'"
+             WHERE current_setting('synchronous_commit') = 'off'",
+            self.limits()
         )
     }
 
-    /// The same for reading.
+    /// What begins a transaction that reads.
     pub(super) fn begin_reading(&self) -> String {
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}", self.limits())
+    }
+
+    fn limits(&self) -> String {
         let Self { statement_ms, lock_ms, transaction_ms, .. } = self;
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
-             SET LOCAL statement_timeout = {statement_ms};
+            "SET LOCAL statement_timeout = {statement_ms};
              SET LOCAL lock_timeout = {lock_ms};
-             SET LOCAL idle_in_transaction_session_timeout = {transaction_ms}"
+             SET LOCAL idle_in_transaction_session_timeout = {transaction_ms};"
         )
     }
 }

@@ -92,7 +92,7 @@ pub(super) async fn put_batch(
 
 /// Holds the row that all writers hold, and takes that many positions; returns the first.
 async fn hold_positions(client: &Client, positions: i64) -> Result<i64, Fault> {
-    let sql = "UPDATE inlet.positions SET last = last + $1 RETURNING last - $1 + 1";
+    let sql = "UPDATE inlet.positions SET last = last + $1 WHERE one RETURNING last - $1 + 1";
     let rows = client.query_typed(sql, &[(&positions, Type::INT8)]).await?;
     Ok(rows.first().ok_or(Fault::Damaged("positions"))?.try_get(0)?)
 }

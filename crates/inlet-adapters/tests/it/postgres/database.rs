@@ -21,16 +21,16 @@ static MIGRATED: OnceCell<()> = OnceCell::const_new();
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A database that nobody else uses, and how a store gets to it.
-pub(crate) struct Database {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) options: PostgresOptions,
+pub(super) struct Database {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) options: PostgresOptions,
     lock: Mutex<Option<Client>>,
 }
 
 impl Database {
     /// One with the schema in it.
-    pub(crate) async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         MIGRATED
             .get_or_init(|| async {
                 execute("postgres", "CREATE DATABASE migrated").await;
@@ -42,12 +42,12 @@ impl Database {
     }
 
     /// One with nothing in it.
-    pub(crate) async fn empty() -> Self {
+    pub(super) async fn empty() -> Self {
         Self::of("").await
     }
 
     /// One with the schema in it, that the store gets to through PgBouncer.
-    pub(crate) async fn pooled() -> Self {
+    pub(super) async fn pooled() -> Self {
         Self { port: POOLER.port(), ..Self::new().await }
     }
 
@@ -58,24 +58,24 @@ impl Database {
         Self { name, port: SERVER.port(), options, lock: Mutex::default() }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         url(self.port, &self.name)
     }
 
-    pub(crate) async fn try_open(&self) -> Result<PostgresStore, Failure> {
+    pub(super) async fn try_open(&self) -> Result<PostgresStore, Failure> {
         PostgresStore::open(&self.url(), &self.options).await
     }
 
-    pub(crate) async fn execute(&self, sql: &str) {
+    pub(super) async fn execute(&self, sql: &str) {
         execute(&self.name, sql).await;
     }
 
-    pub(crate) async fn number(&self, sql: &str) -> i64 {
+    pub(super) async fn number(&self, sql: &str) -> i64 {
         let client = connect(&self.name).await;
         client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    pub(crate) async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         connect(&self.name).await
     }
 }
@@ -114,17 +114,17 @@ impl StoreFixture for Database {
 }
 
 /// The URL of a database on that port of this machine.
-pub(crate) fn url(port: u16, database: &str) -> String {
+pub(super) fn url(port: u16, database: &str) -> String {
     format!("postgres://inlet:inlet@127.0.0.1:{port}/{database}")
 }
 
 /// The server of all tests.
-pub(crate) fn server() -> &'static Server {
+pub(super) fn server() -> &'static Server {
     &SERVER
 }
 
 /// Between two attempts a worker lets others go on.
-pub(crate) async fn as_a_worker_pauses() {
+pub(super) async fn as_a_worker_pauses() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 

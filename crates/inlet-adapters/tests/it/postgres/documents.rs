@@ -28,6 +28,19 @@ async fn a_constraint_makes_one_dead_letter_that_names_it_and_quotes_no_body() {
 }
 
 #[tokio::test]
+async fn a_large_batch_of_nothing_but_poison_is_done_with_in_one_call() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    database.refuse(Some("poison")).await;
+    let poison = (0..1_500).map(|n| document_with(n, &format!("\"poison {n}\"")));
+    let outcomes = store.put_batch(batch(poison.chain([document(9_999)]))).await.unwrap();
+    assert_eq!(outcomes.last(), Some(&Outcome::Stored));
+    assert_eq!(database.number("SELECT count(*) FROM inlet.dead_letters").await, 1_500);
+    let tried = "SELECT count(*) FROM inlet.dead_letters WHERE attempts = 3";
+    assert_eq!(database.number(tried).await, 1_500);
+}
+
+#[tokio::test]
 async fn a_full_disk_is_an_outage_and_no_poison() {
     let database = Database::new().await;
     let store = database.try_open().await.unwrap();

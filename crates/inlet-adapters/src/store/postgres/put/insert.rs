@@ -48,8 +48,9 @@ pub(super) async fn together(
 }
 
 /// Inserts those documents at the positions from `first` on, but for what the engine refuses:
-/// those are given back with the reason. What is refused is halved until one is left, which is
-/// then tried as often as the batch says.
+/// those are given back with the reason. What is refused is halved until one is left. Each
+/// statement that a document was in counts as one of its attempts, and alone it gets those that
+/// are left: so a batch of nothing but refused documents is done in two statements a document.
 pub(super) async fn apart(
     client: &Client,
     batch: &Batch,
@@ -58,19 +59,20 @@ pub(super) async fn apart(
 ) -> Result<HashMap<usize, String>, Fault> {
     let mut refused = HashMap::new();
     let mut open = vec![(first, these, 1)];
-    // Each document is in at most as many statements as halving takes, and its attempts.
     while let Some((first, these, attempt)) = open.pop() {
-        client.batch_execute("SAVEPOINT attempt").await?;
-        let Err(fault) = together(client, batch, first, these).await else {
-            client.batch_execute("RELEASE attempt").await?;
-            continue;
-        };
+        let inserted = tokio::try_join!(
+            biased;
+            async { Ok::<_, Fault>(client.batch_execute("SAVEPOINT attempt").await?) },
+            together(client, batch, first, these),
+            async { Ok(client.batch_execute("RELEASE attempt").await?) },
+        );
+        let Err(fault) = inserted else { continue };
         let Some(reason) = refusal(&fault) else { return Err(fault) };
         client.batch_execute("ROLLBACK TO attempt; RELEASE attempt").await?;
         if these.len() > 1 {
             let (front, back) = these.split_at(these.len() / 2);
-            open.push((first + signed(front.len() as u64)?, back, 1));
-            open.push((first, front, 1));
+            open.push((first + signed(front.len() as u64)?, back, attempt + 1));
+            open.push((first, front, attempt + 1));
         } else if attempt < batch.attempts_max {
             open.push((first, these, attempt + 1));
         } else {

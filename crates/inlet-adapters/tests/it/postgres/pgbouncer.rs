@@ -1,3 +1,3 @@
-use crate::postgres::database::Database;
+use super::database::Database;
 
 inlet_testkit::store_contract!(Database::pooled().await);
