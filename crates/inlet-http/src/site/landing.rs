@@ -154,7 +154,11 @@ fn as_page(app: &App, figures: &Figures, origin: &str) -> String {
 fn origin(call: &Call<'_>) -> String {
     let host = call.head.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| call.head.uri.authority().map(|host| host.as_str()));
-    let scheme = if call.connection.is_secure() { "https" } else { "http" };
+    // A proxy that ends TLS says so. Who says so without one only misleads itself.
+    let forwarded = call.head.headers.get("x-forwarded-proto");
+    let is_secure =
+        call.connection.is_secure() || forwarded.is_some_and(|proto| proto.as_bytes() == b"https");
+    let scheme = if is_secure { "https" } else { "http" };
     format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
 

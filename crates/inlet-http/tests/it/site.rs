@@ -31,6 +31,15 @@ async fn the_landing_page_tells_who_serves_and_what_is_stored() {
     assert!(page.text().contains("test-1") && page.text().contains("zone-a"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    // The line to paste is that of the client's side of a proxy.
+    assert!(
+        page.text().contains("http://") && !page.text().contains("https://"),
+        "{}",
+        page.text()
+    );
+    let forwarded = [BROWSER, ("X-Forwarded-Proto", "https")];
+    let page = ask(server.address, "GET", "/", &forwarded, b"").await;
+    assert!(page.text().contains("https://"), "{}", page.text());
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod front;
 mod launch;
 mod lines;
 mod member;
+mod metrics;
 mod placement;
 mod probe;
 
@@ -53,6 +54,7 @@ use self::board::Board;
 use self::control::{Command, Overview, Request};
 use self::fleet::Fleet;
 use self::front::Front;
+use self::metrics::Figures;
 use self::placement::Zone;
 use super::serve::Doors;
 use super::stop::{Reason, Stop};
@@ -90,8 +92,10 @@ async fn run_in(
     let engines = Engines::open(&settings, &data).await?;
     let first_token = instance::first_token(&data, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
-    let front = Front::start(&settings, &data, doors, &stop)?;
-    let (board, zones) = (Board::default(), Arc::new(Mutex::new(vec![Zone::Up; size.zones])));
+    let board = Board::default();
+    let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
+    let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
+    let front = Front::start(&settings, &data, doors, figures, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
     let running = Running {
         pid: std::process::id(),

@@ -169,6 +169,25 @@ fn the_status_tells_instances_zones_edge_queue_and_worker() {
 }
 
 #[test]
+fn the_figures_of_edge_instances_zones_and_worker_are_on_one_page() {
+    let fleet = Fleet::start(&[]);
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    let has = |line: &str| fleet.server.get("/edge/metrics").text().lines().any(|it| it == line);
+    for line in [
+        "inlet_edge_backend_up{backend=\"t-a1\",zone=\"a\"} 1",
+        "inlet_child_ready{child=\"t-b2\",zone=\"b\"} 1",
+        "inlet_child_restarts_total{child=\"t-persist\",zone=\"\"} 0",
+        "inlet_zone_up{zone=\"b\"} 1",
+        "inlet_dead_documents_total 0",
+    ] {
+        until(line, || has(line));
+    }
+    send(fleet.pid("t-b2"), Signal::KILL);
+    let line = "inlet_child_restarts_total{child=\"t-b2\",zone=\"b\"} 1";
+    until(line, || has(line));
+}
+
+#[test]
 fn one_process_alone_tells_its_status_too_and_has_no_zones() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::header::{HOST, LOCATION};
+use http::header::{CONTENT_TYPE, HOST, LOCATION};
 use http::{HeaderValue, Response, StatusCode, Uri};
-use http_body_util::Empty;
+use http_body_util::{Either, Empty, Full};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use inlet_edge::firewall::Route;
-use inlet_edge::{Edge, EdgeOptions, Peer};
+use inlet_edge::{Edge, EdgeBody, EdgeOptions, Peer};
 use inlet_http::TlsCertificates;
 use inlet_http::routes::{Endpoint, ROUTES};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::metrics::Figures;
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::roles::serve::{self, Doors, Listening};
@@ -43,6 +44,13 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const STREAMS_MAX: u32 = 128;
 /// How long accepting pauses when the system gives no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the figures of the edge and of all children are.
+const FIGURES_PATH: &str = "/edge/metrics";
+const FIGURES_TYPE: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+type AnswerBody = Either<EdgeBody, Full<Bytes>>;
 
 /// A running edge.
 pub(super) struct Front {
@@ -63,6 +71,7 @@ enum Transport {
 #[derive(Clone)]
 struct Serving {
     edge: Edge,
+    figures: Figures,
     places: Arc<Semaphore>,
     shutdown: Duration,
     stop: Stop,
@@ -74,6 +83,7 @@ impl Front {
         settings: &Settings,
         data: &DataDirectory,
         doors: Doors,
+        figures: Figures,
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let listening = doors.listening()?;
@@ -85,6 +95,7 @@ impl Front {
         })?;
         let serving = Serving {
             edge: edge.clone(),
+            figures,
             places: Arc::new(Semaphore::new(settings.connections_max)),
             shutdown: settings.shutdown,
             stop: stop.clone(),
@@ -217,9 +228,19 @@ impl Serving {
         }
     }
 
+    async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<AnswerBody> {
+        // Of the whole machine, and so for this machine only.
+        if request.uri().path() == FIGURES_PATH && peer.address.to_canonical().is_loopback() {
+            let mut answer = Response::new(Either::Right(self.figures.text(&self.edge).into()));
+            answer.headers_mut().insert(CONTENT_TYPE, FIGURES_TYPE);
+            return answer;
+        }
+        self.edge.call(request, peer).await.map(Either::Left)
+    }
+
     async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer) {
         let service = service_fn(|request: Request<Incoming>| async move {
-            Ok::<_, Infallible>(self.edge.call(request, peer).await)
+            Ok::<_, Infallible>(self.call(request, peer).await)
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -244,8 +265,8 @@ impl Serving {
         peer: Peer,
     ) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let edge = self.edge.clone();
-            async move { Ok::<_, Infallible>(edge.call(request, peer).await) }
+            let serving = self.clone();
+            async move { Ok::<_, Infallible>(serving.call(request, peer).await) }
         });
         let mut connection = pin!(
             http2::Builder::new(TokioExecutor::new())
