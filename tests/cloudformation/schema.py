@@ -18,8 +18,8 @@ def of(kind, region):
 
 def attributes(kind, region):
     """The names that Fn::GetAtt may ask for."""
-    names = of(kind, region).get("readOnlyProperties", [])
-    return {name.removeprefix("/properties/").replace("/", ".") for name in names}
+    of(kind, region)
+    return set(PROVIDER_SCHEMA_MANAGER.get_resource_schema(region, kind).get_atts)
 
 
 def check(kind, region, logical_id, properties):

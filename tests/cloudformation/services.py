@@ -13,6 +13,8 @@ import zipfile
 import boto3
 from botocore.exceptions import ClientError
 
+import schema
+
 ACCOUNT = "123456789012"
 
 
@@ -22,6 +24,13 @@ class Failed(Exception):
 
 def random_text(length=12, letters=string.ascii_uppercase + string.digits):
     return "".join(random.choice(letters) for _ in range(length))
+
+
+def made_up(name, length_max=128):
+    """A name for `stack-LogicalId`, of which the stack's part is shortened where it is too long."""
+    stack, _, logical_id = name.rpartition("-")
+    room = length_max - len(logical_id) - 14
+    return f"{stack[:room].rstrip('-')}-{logical_id}-{random_text()}"
 
 
 class Services:
@@ -54,7 +63,12 @@ class Kept:
             raise Failed(f"{detail.get('Message', error)} (Service: {service}, Code: {detail['Code']})") from None
 
     def create(self, properties, name):
-        return self.named(properties, name), {}
+        physical = self.named(properties, name)
+        identifiers = schema.of(self.kind, self.services.region).get("primaryIdentifier", [])
+        if any(one.endswith("Arn") for one in identifiers):
+            service = self.kind.split("::")[1].lower()
+            physical = f"arn:aws:{service}:{self.services.region}:{ACCOUNT}:{physical}"
+        return physical, {}
 
     def update(self, physical, properties):
         return {}
@@ -64,7 +78,7 @@ class Kept:
 
     def named(self, properties, name, key=None):
         given = properties.get(key or self.kind.rsplit("::", 1)[1] + "Name") or (None if key else properties.get("Name"))
-        return given if isinstance(given, str) and given else f"{name}-{random_text()}"
+        return given if isinstance(given, str) and given else made_up(name, 64)
 
 
 class Queue(Kept):
@@ -126,7 +140,7 @@ class Table(Kept):
 
 class Bucket(Kept):
     def create(self, properties, name):
-        bucket = properties.get("BucketName") or f"{name}-{random_text()}".lower()
+        bucket = properties.get("BucketName") or made_up(name, 63).lower()
         place = {} if self.services.region == "us-east-1" else {
             "CreateBucketConfiguration": {"LocationConstraint": self.services.region}}
         self.call("s3", "create_bucket", Bucket=bucket, **place)
@@ -336,6 +350,20 @@ class Version(Kept):
         return made["FunctionArn"], {"Version": made["Version"], "FunctionArn": made["FunctionArn"]}
 
 
+class FunctionAlias(Kept):
+    def create(self, properties, name):
+        made = self.call("lambda", "create_alias", FunctionName=properties["FunctionName"],
+                         Name=properties["Name"], FunctionVersion=str(properties["FunctionVersion"]))
+        return made["AliasArn"], {"AliasArn": made["AliasArn"]}
+
+    def update(self, physical, properties):
+        self.call("lambda", "update_alias", FunctionName=properties["FunctionName"],
+                  Name=properties["Name"], FunctionVersion=str(properties["FunctionVersion"]))
+
+    def delete(self, physical, properties):
+        self.call("lambda", "delete_alias", FunctionName=properties["FunctionName"], Name=properties["Name"])
+
+
 class EventSourceMapping(Kept):
     def create(self, properties, name):
         names = ("EventSourceArn", "FunctionName", "BatchSize", "MaximumBatchingWindowInSeconds",
@@ -467,6 +495,7 @@ KINDS = {
     "AWS::IAM::RolePolicy": RolePolicy,
     "AWS::KMS::Alias": Alias,
     "AWS::KMS::Key": Key,
+    "AWS::Lambda::Alias": FunctionAlias,
     "AWS::Lambda::EventSourceMapping": EventSourceMapping,
     "AWS::Lambda::Function": Function,
     "AWS::Lambda::Version": Version,

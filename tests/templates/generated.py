@@ -1,4 +1,4 @@
-"""What is drawn up from the templates: golden lists, the deployer's permissions, the routes' digest.
+"""What is drawn up from the templates: golden lists, the deployer's permissions, parts of docs.
 
     tests/templates/run --write     writes all of it anew
 """
@@ -11,6 +11,7 @@ from cfnlint.data import AdditionalSpecs
 from cfnlint.helpers import load_resource
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
+import document
 import model
 
 GOLDEN = model.DEPLOY / "golden"
@@ -175,8 +176,8 @@ def bootstrap():
     drawn = policy(
         "Boundary", "The bound of every role that a deployment makes",
         "No role of Inlet's can do more than this, whatever its own policies say", role_actions(),
-        ["A bound grants nothing. It holds the verbs that Inlet's roles have between them; each role",
-         "says on what."], SUPPRESSED["Boundary"])
+        ["A bound grants nothing. It holds the verbs that Inlet's roles have between them; each",
+         "role says on what."], SUPPRESSED["Boundary"])
     for name, (sentence, services) in GROUPS.items():
         chosen = [one for one in wanted if one.split(":")[0] in services]
         drawn += policy(
@@ -213,6 +214,7 @@ def everything():
     return {
         ROUTES: routes(),
         BOOTSTRAP: bootstrap(),
+        document.PAGE: document.page(),
         ACTIONS: json.dumps(actions(), indent=1) + "\n",
         **{GOLDEN / f"{shape}-{environment}.txt": golden(environment, shape)
            for shape in model.SHAPES for environment in model.ENVIRONMENTS},

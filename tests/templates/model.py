@@ -1,4 +1,4 @@
-"""The templates of deploy/, as the tests see them: each by itself, and a whole environment resolved.
+"""The templates of deploy/, as the tests see them: each by itself, and whole environments.
 
 An environment is a root template with its parameter file. Its nested stacks are resolved with what
 the root gives them, so that a resource is there or not there as it will be on AWS.

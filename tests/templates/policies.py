@@ -61,7 +61,7 @@ def main(checkov):
                for file, name, check in sorted(suppressed() - without)]
     for line in faults:
         print(line, file=sys.stderr)
-    print(f"{summary['passed']} checks passed, {len(suppressed())} findings suppressed with reasons")
+    print(f"{summary['passed']} checks passed, {len(suppressed())} findings suppressed")
     sys.exit(1 if faults else 0)
 
 

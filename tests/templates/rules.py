@@ -227,7 +227,8 @@ def buckets_and_queues_refuse_the_clear(template):
     refused = set()
     for _, _, properties in of(template, "AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
         for statement in properties["PolicyDocument"]["Statement"]:
-            if statement["Effect"] == "Deny" and at(statement, "Condition.Bool.aws:SecureTransport"):
+            clear = at(statement, "Condition.Bool.aws:SecureTransport") == "false"
+            if statement["Effect"] == "Deny" and clear:
                 targets = properties.get("Queues", [properties.get("Bucket")])
                 refused.update(one["Ref"] for one in targets)
     for name, _, _ in of(template, "AWS::S3::Bucket", "AWS::SQS::Queue"):
@@ -239,7 +240,8 @@ def buckets_and_queues_refuse_the_clear(template):
 def buckets_are_private(template):
     for name, _, properties in of(template, "AWS::S3::Bucket"):
         blocked = properties.get("PublicAccessBlockConfiguration", {})
-        wanted = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        wanted = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls",
+                  "RestrictPublicBuckets")
         if not all(blocked.get(one) is True for one in wanted):
             yield f"{name} can be made public"
     for name, _, properties in of(template, "AWS::CloudFront::Distribution"):
@@ -251,7 +253,8 @@ def buckets_are_private(template):
 @rule
 def access_is_logged(template):
     for name, _, properties in of(template, "AWS::ElasticLoadBalancingV2::LoadBalancer"):
-        attributes = {one["Key"]: one["Value"] for one in properties.get("LoadBalancerAttributes", [])}
+        attributes = {one["Key"]: one["Value"]
+                      for one in properties.get("LoadBalancerAttributes", [])}
         if attributes.get("access_logs.s3.enabled") != "true":
             yield f"{name} has no access log"
     for name, _, properties in of(template, "AWS::ApiGateway::Stage"):

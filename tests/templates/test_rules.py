@@ -88,7 +88,9 @@ class Rules(unittest.TestCase):
 
     def test_every_role_of_a_deployment_is_bound(self):
         bound = [file for file in model.files() if file not in generated.BY_HAND]
-        self.assertTrue(any(list(rules.of(model.template(file), "AWS::IAM::Role")) for file in bound))
+        roles = [one for file in bound
+                 for one in rules.of(model.template(file), "AWS::IAM::Role")]
+        self.assertGreater(len(roles), 5)
         for file in bound:
             with self.subTest(file=file):
                 self.assertEqual([], list(rules.unbounded(model.template(file))))

@@ -2,6 +2,7 @@
 import json
 import unittest
 
+import costs
 import generated
 import model
 import rules
@@ -85,7 +86,8 @@ class Wiring(unittest.TestCase):
                     for one in model.environment("staging", "containers", **changed)
                     if one.kind == "AWS::ElasticLoadBalancingV2::Listener"}
 
-        self.assertEqual({("HTTPS", "forward"), ("HTTP", "redirect")}, listeners(**model.OWN_DOMAIN))
+        self.assertEqual({("HTTPS", "forward"), ("HTTP", "redirect")},
+                         listeners(**model.OWN_DOMAIN))
         self.assertEqual({("HTTP", "forward")}, listeners())
 
 
@@ -117,7 +119,8 @@ class Environments(unittest.TestCase):
     def test_both_files_of_a_shape_say_the_same_things(self):
         for shape in model.SHAPES:
             staging, production = (
-                list(model.environment_file(one, shape)["Parameters"]) for one in model.ENVIRONMENTS)
+                list(model.environment_file(one, shape)["Parameters"])
+                for one in model.ENVIRONMENTS)
             self.assertEqual(staging, production)
 
     def test_latency_is_the_same_in_both_units(self):
@@ -133,6 +136,66 @@ class Environments(unittest.TestCase):
             self.assertEqual("true", production["DeletionProtection"])
             self.assertEqual("both", production["EndpointZones"])
             self.assertEqual("off", model.given("staging", shape)["Waf"])
+
+
+class Costs(unittest.TestCase):
+    def test_a_month_is_the_sum_of_quantity_times_price(self):
+        found = {line.what: line for line in costs.lines("staging", "serverless")}
+        gateway = found["API Gateway: a request a document and a read"]
+        self.assertAlmostEqual(1.1, gateway.quantities["small"])
+        self.assertAlmostEqual(1.1 * 3.50, gateway.amounts["small"])
+        total = costs.totals("staging", "serverless")
+        self.assertAlmostEqual(total["small"],
+                               sum(line.amounts["small"] for line in found.values()))
+        self.assertLess(total["small"], total["middle"])
+        self.assertLess(total["middle"], total["large"])
+
+    def test_what_a_line_counts_is_what_the_templates_make(self):
+        table = costs.prices()
+        fixed = {(use["price"], shape): use["fixed"] for use in table["uses"] if "fixed" in use
+                 and not use.get("when") for shape in use["shapes"]}
+        kinds = {"alarms": "AWS::CloudWatch::Alarm", "keys": "AWS::KMS::Key",
+                 "secrets": "AWS::SecretsManager::Secret",
+                 "dashboards": "AWS::CloudWatch::Dashboard"}
+        for shape in model.SHAPES:
+            made = [one.kind for one in model.environment("staging", shape)]
+            for price, kind in kinds.items():
+                with self.subTest(shape=shape, kind=kind):
+                    self.assertEqual(made.count(kind), fixed[price, shape])
+
+    def test_every_price_is_used_and_every_use_has_a_price(self):
+        table = costs.prices()
+        self.assertEqual(set(table["prices"]), {use["price"] for use in table["uses"]})
+
+    def test_a_use_names_parameters_that_there_are(self):
+        for use in costs.prices()["uses"]:
+            for shape in use["shapes"]:
+                declared = model.template(f"{shape}.yaml")["Parameters"]
+                named = set(use.get("times", [])) | set(use.get("when", {}))
+                self.assertEqual(set(), named - set(declared), use["what"])
+
+
+class Rules(unittest.TestCase):
+    def refused(self, environment, shape, **changed):
+        """The rules of a root that these parameters break."""
+        values = {**model.given(environment, shape), **changed}
+        resolved = model.resolver(f"{shape}.yaml", values)
+        return [name for name, rule in model.template(f"{shape}.yaml")["Rules"].items()
+                if resolved._test(rule["RuleCondition"])
+                and not all(resolved._test(one["Assert"]) for one in rule["Assertions"])]
+
+    def test_production_of_containers_is_refused_without_a_domain_name(self):
+        bare = {"DomainName": ""}
+        self.assertEqual(["ProductionHasACertificate"],
+                         self.refused("production", "containers", **bare))
+        self.assertEqual([], self.refused("production", "containers"))
+        self.assertEqual([], self.refused("staging", "containers", **bare))
+
+    def test_engines_of_a_network_are_refused_outside_of_one(self):
+        for changed in ({"Store": "aurora"}, {"Cache": "redis"}):
+            self.assertEqual(["EnginesInTheNetwork"],
+                             self.refused("staging", "serverless", InNetwork="no", **changed))
+            self.assertEqual([], self.refused("staging", "serverless", InNetwork="yes", **changed))
 
 
 class Generated(unittest.TestCase):
