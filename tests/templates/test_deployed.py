@@ -119,9 +119,13 @@ class Deployed(unittest.TestCase):
             QueueUrl=outputs["QueueUrl"], AttributeNames=["All"])["Attributes"]
         self.assertEqual(10, json.loads(queue["RedrivePolicy"])["maxReceiveCount"])
 
-        changed = {**values, "LogRetentionDays": "30"}
-        _, updated = self.apply(stack, shape, "UPDATE", changed)
-        self.assertEqual("UPDATE_COMPLETE", updated["StackStatus"], self.failures(stack))
+        # A setting changes; the next release comes; and the one before it comes back.
+        later = {"Release": "r2"} if shape == "serverless" else {
+            "Image": model.FROM_THE_DEPLOYER["Image"].replace("0" * 64, "1" * 64)}
+        for changed in ({"LogRetentionDays": "30"}, later, {}):
+            _, updated = self.apply(stack, shape, "UPDATE", {**values, **changed})
+            self.assertEqual("UPDATE_COMPLETE", updated["StackStatus"], self.failures(stack))
+        self.assertEqual([line.rsplit(" ", 1)[0] for line in golden], sorted(self.resources(stack)))
 
         stack_id = made["StackId"]
         self.stacks.delete_stack(StackName=stack)

@@ -55,6 +55,30 @@ class Wiring(unittest.TestCase):
                 for one in made:
                     self.assertNotIn("'none'", str(one.properties.get("VpcConfig", "")))
 
+    def test_a_stack_without_a_parent_is_deployed_without_an_upload(self):
+        for file in filter(rules.stands_alone, model.files()):
+            with self.subTest(file=file):
+                self.assertLessEqual((model.DEPLOY / file).stat().st_size, 51_200)
+
+    def test_the_small_stacks_resolve(self):
+        def kinds(file, **values):
+            return {one.kind for one in model.resolve(file, values)}
+
+        declared = model.template("migration.yaml")["Parameters"]
+        needed = {key: "given" for key, spec in declared.items() if "Default" not in spec}
+        needed.update(Environment="staging", Architecture="arm64", Shape="serverless")
+        self.assertIn("AWS::Lambda::Function", kinds("migration.yaml", **needed))
+        tasks = kinds("migration.yaml", **{**needed, "Shape": "containers"})
+        self.assertIn("AWS::ECS::TaskDefinition", tasks)
+        self.assertNotIn("AWS::Lambda::Function", tasks)
+        elsewhere = {"Environment": "production", "ArtifactBucket": "b", "ArtifactPrefix": "r/"}
+        self.assertEqual({"AWS::CloudFormation::Stack", "AWS::WAFv2::WebACL", "AWS::Logs::LogGroup",
+                          "AWS::WAFv2::LoggingConfiguration", "AWS::CertificateManager::Certificate"},
+                         kinds("global.yaml", **elsewhere, Waf="block", **model.OWN_DOMAIN))
+        self.assertEqual(set(), kinds("global.yaml", **elsewhere, Waf="off"))
+        self.assertEqual({"AWS::ECR::Repository"},
+                         kinds("modules/ecr.yaml", Environment="staging", KeyArn="arn:1"))
+
     def test_both_zones_are_named_and_used(self):
         for shape in model.SHAPES:
             made = model.environment("production", shape)
