@@ -60,6 +60,12 @@ class Wiring(unittest.TestCase):
             with self.subTest(file=file):
                 self.assertLessEqual((model.DEPLOY / file).stat().st_size, 51_200)
 
+    def test_the_error_page_of_the_front_door_is_there(self):
+        config = model.template("modules/cdn.yaml")["Resources"]["Distribution"]["Properties"]
+        for one in config["DistributionConfig"]["CustomErrorResponses"]:
+            page = one["ResponsePagePath"].removeprefix("/static/")
+            self.assertTrue((model.DEPLOY / "static" / page).exists(), page)
+
     def test_the_small_stacks_resolve(self):
         def kinds(file, **values):
             return {one.kind for one in model.resolve(file, values)}
