@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn instances_and_zones_are_one_each_where_only_the_other_is_given() {
+        let fleet = |flags: &[(&'static str, &str)]| {
+            let settings = Settings::read(&read(flags, &[], None).unwrap());
+            settings.map(|settings| settings.fleet.map(|fleet| (fleet.instances, fleet.zones)))
+        };
+        assert_eq!(fleet(&[]).unwrap(), None);
+        assert_eq!(fleet(&[("instances", "3")]).unwrap(), Some((3, 1)));
+        assert_eq!(fleet(&[("zones", "2")]).unwrap(), Some((1, 2)));
+        let error = fleet(&[("zones", "0")]).unwrap_err().to_string();
+        assert_eq!(error, "zones = \"0\" (--zones): expected a number from 1 to 8");
+    }
+
+    #[test]
     fn a_value_that_does_not_fit_names_the_setting_and_its_origin() {
         let sources = read(&[], &[("INLET_BODY_BYTES_MAX", "lots")], None).unwrap();
         let error = Settings::read(&sources).unwrap_err().to_string();

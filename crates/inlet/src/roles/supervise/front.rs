@@ -1,4 +1,8 @@
 //! The edge in the process of `up`: its doors and the threads that serve them.
+//!
+//! It keeps deadlines for handshakes and heads, and a cap on connections. It has none yet for slow
+//! bodies and slow readers, no cap an address, and leaves the framing of messages to hyper: what
+//! the instances' own server checks, before which hyper writes every message anew.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -19,8 +23,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use inlet_edge::firewall::Route;
 use inlet_edge::{Edge, EdgeBody, EdgeOptions, Peer};
-use inlet_http::TlsCertificates;
 use inlet_http::routes::{Endpoint, ROUTES};
+use inlet_http::{ServerOptions, TlsCertificates};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -96,7 +100,7 @@ impl Front {
         let serving = Serving {
             edge: edge.clone(),
             figures,
-            places: Arc::new(Semaphore::new(settings.connections_max)),
+            places: Arc::new(Semaphore::new(connections_max(settings))),
             shutdown: settings.shutdown,
             stop: stop.clone(),
         };
@@ -134,6 +138,13 @@ impl Front {
         }
         Ok(())
     }
+}
+
+/// As many as the settings allow and the process may open, of which instances need as many again.
+fn connections_max(settings: &Settings) -> usize {
+    let connections_max = settings.connections_max.saturating_mul(2);
+    let options = ServerOptions { connections_max, ..ServerOptions::default() };
+    (options.within_file_limit().connections_max / 2).max(1)
 }
 
 /// What instances answer, and nothing else. How large a body may be is theirs to say: a reload can

@@ -32,6 +32,16 @@ const OWN: &[&str] = &[
     "tls_key",
 ];
 
+/// What systemd tells the process it has started, which is none of its children.
+const SYSTEMD: &[&str] = &[
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+
 /// A binary and the settings it is started with.
 #[derive(Debug)]
 pub(super) struct Launch {
@@ -83,6 +93,9 @@ impl Launch {
         let passed = passed.map(|(name, value)| (*name, value.as_str()));
         for (name, value) in passed.chain(settings.iter().copied()) {
             command.arg(format!("--{}", name.replace('_', "-"))).arg(value);
+        }
+        for variable in SYSTEMD {
+            command.env_remove(variable);
         }
         command
             .stdin(Stdio::piped())

@@ -135,16 +135,18 @@ fn an_instance_that_hangs_is_taken_out_and_started_again() {
 }
 
 #[test]
-fn a_worker_that_ends_is_started_again_and_stores_what_came_meanwhile() {
-    let fleet = Fleet::start(&[]);
-    let pid = |status: &Value| status["worker"]["pid"].as_i64();
-    let before = pid(&fleet.status()).unwrap();
-    send(i32::try_from(before).unwrap(), Signal::KILL);
-    let id = fleet.server.save("{\"while\": \"it was away\"}");
-    fleet.server.wait_until_stored(&id);
-    let status = fleet.status();
-    assert!(pid(&status).is_some_and(|pid| pid != before), "{status}");
-    assert_eq!(status["worker"]["restarts"], 1);
+fn a_worker_that_ends_or_hangs_is_started_again_and_stores_what_came_meanwhile() {
+    let fleet = Fleet::start(&["--hang-s", "1"]);
+    for (restarts, signal) in [(1, Signal::KILL), (2, Signal::STOP)] {
+        let before = fleet.status()["worker"]["pid"].as_i64().unwrap();
+        send(i32::try_from(before).unwrap(), signal);
+        let id = fleet.server.save(&format!("{{\"restarts\": {restarts}}}"));
+        fleet.server.wait_until_stored(&id);
+        until("it is up", || fleet.status()["worker"]["state"] == "up");
+        let worker = fleet.status()["worker"].take();
+        assert_ne!(worker["pid"], before, "{worker}");
+        assert_eq!(worker["restarts"], restarts);
+    }
 }
 
 #[test]
