@@ -1,5 +1,8 @@
 //! What the adapters of Amazon's services share: region, credentials, endpoint, TLS.
 
+mod calls;
+mod failure;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -7,6 +10,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+pub(crate) use self::calls::Calls;
+pub(crate) use self::failure::{code, failure};
 
 /// How long a connection may take, in seconds. Endpoints are in the same region or VPC.
 const CONNECT_S: u64 = 2;

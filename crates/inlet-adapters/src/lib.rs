@@ -2,7 +2,7 @@
 //!
 //! | port | adapter |
 //! | --- | --- |
-//! | [`queue`] | [`queue::LogQueue`]: logs on this machine's disk |
+//! | [`queue`] | [`queue::LogQueue`]: logs on this machine's disk; `queue::SqsQueue`: Amazon SQS |
 //! | [`store`] | [`store::SqliteStore`]: one SQLite file; `store::PostgresStore`: a PostgreSQL database |
 //! | [`bucket`] | [`bucket::DirectoryBucket`]: a directory |
 //! | [`cache`] | [`cache::MemoryCache`]: in this process |
@@ -22,6 +22,8 @@ pub mod aws;
 pub mod bucket;
 pub mod cache;
 mod files;
+#[cfg(feature = "aws")]
+mod overflow;
 pub mod queue;
 pub mod secrets;
 pub mod store;

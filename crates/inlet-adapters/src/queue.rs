@@ -2,6 +2,10 @@
 
 #[cfg(feature = "embedded")]
 mod log;
+#[cfg(feature = "aws")]
+mod sqs;
 
 #[cfg(feature = "embedded")]
 pub use log::{LogQueue, LogQueueOptions};
+#[cfg(feature = "aws")]
+pub use sqs::{Redrive, SqsCalls, SqsMessage, SqsOptions, SqsQueue};

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::calendar::Calendar;
 use crate::dead_letter::{Cause, DeadLetter};
-use crate::document::{StreamName, Timestamp};
+use crate::document::{Document, StreamName, Timestamp};
 use crate::failure::Failure;
 use crate::limits::Limits;
-use crate::ports::{Batch, BatchLimit, Clock, Delivery, Outcome, Queue, Store};
+use crate::ports::{
+    Batch, BatchLimit, Clock, Delivered, Delivery, Outcome, Queue, Store, Undecodable,
+};
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,9 +63,7 @@ pub async fn persist_batch(
     if delivery.messages.is_empty() && delivery.cursor.is_none() {
         return Ok(PersistReport::default());
     }
-    let (batch, document_at) = batch_of(persister, &delivery);
-    let stored = persister.store.put_batch(batch).await?;
-    let outcomes = outcomes_in_order(&delivery, &document_at, stored);
+    let outcomes = store_delivery(persister, &delivery).await?;
     persister.queue.settle(&delivery, &outcomes).await?;
     let documents = delivery.messages.iter().filter_map(|message| message.document.as_ref().ok());
     let oldest = documents.map(|document| document.received).min();
@@ -71,30 +71,51 @@ pub async fn persist_batch(
     Ok(PersistReport { lag, ..report(&outcomes) })
 }
 
-/// The batch for a delivery, and which messages its documents are.
-fn batch_of(persister: &Persister, delivery: &Delivery) -> (Batch, Vec<usize>) {
+/// Stores what was delivered, and says what became of each message, in order. The middle of
+/// [`persist_batch`], for a caller to whom messages are handed.
+pub async fn store_delivery(
+    persister: &Persister,
+    delivery: &Delivery,
+) -> Result<Vec<Outcome>, Failure> {
+    let (batch, kept) = batch_of(persister, delivery).await?;
+    let stored = persister.store.put_batch(batch).await?;
+    Ok(outcomes_in_order(&kept, stored))
+}
+
+/// What is known of a message's outcome before the store was asked to take its document.
+enum Kept {
+    /// The store will say: it is the next document of the batch.
+    InBatch,
+    /// It is this.
+    Known(Outcome),
+}
+
+/// The batch for a delivery, and what becomes of each of its messages.
+async fn batch_of(
+    persister: &Persister,
+    delivery: &Delivery,
+) -> Result<(Batch, Vec<Kept>), Failure> {
     let now = persister.clock.now();
     let mut documents = Vec::with_capacity(delivery.messages.len());
-    let mut document_at = Vec::with_capacity(delivery.messages.len());
+    let mut kept = Vec::with_capacity(delivery.messages.len());
     let mut dead = Vec::new();
-    for (index, message) in delivery.messages.iter().enumerate() {
-        match &message.document {
-            Ok(document) => {
-                document_at.push(index);
+    for message in &delivery.messages {
+        let letter = match (&message.document, &message.given_up) {
+            (Ok(document), None) => {
                 documents.push(document.clone());
+                kept.push(Kept::InBatch);
+                continue;
             }
-            Err(undecodable) => dead.push(DeadLetter {
-                id: id_of_bytes(&undecodable.payload),
-                stream: StreamName::default(),
-                key: None,
-                received: now,
-                body: undecodable.payload.clone(),
-                cause: Cause::Undecodable(undecodable.cause.clone()),
-                attempts: message.deliveries_before.saturating_add(1),
-                died: now,
-                redriven: None,
-            }),
-        }
+            // Stored by a worker that ended before it could say so: nothing is to be kept twice.
+            (Ok(document), Some(_)) if is_stored(persister, document).await? => {
+                kept.push(Kept::Known(Outcome::Duplicate));
+                continue;
+            }
+            (Ok(document), Some(why)) => given_up(document, why.clone(), message, now),
+            (Err(undecodable), _) => no_document(undecodable, message, now),
+        };
+        kept.push(Kept::Known(Outcome::Dead(letter.cause.clone())));
+        dead.push(letter);
     }
     let batch = Batch {
         documents,
@@ -104,7 +125,40 @@ fn batch_of(persister: &Persister, delivery: &Delivery) -> (Batch, Vec<usize>) {
         calendar: persister.calendar.clone(),
         attempts_max: persister.limits.attempts_max.max(1),
     };
-    (batch, document_at)
+    Ok((batch, kept))
+}
+
+async fn is_stored(persister: &Persister, document: &Document) -> Result<bool, Failure> {
+    let stored = persister.store.get(document.id).await?;
+    Ok(stored.is_some_and(|stored| stored.document.body == document.body))
+}
+
+fn given_up(document: &Document, why: String, message: &Delivered, now: Timestamp) -> DeadLetter {
+    DeadLetter {
+        id: document.id,
+        stream: document.stream.clone(),
+        key: document.key.clone(),
+        received: document.received,
+        body: document.body.clone(),
+        cause: Cause::Refused(why),
+        attempts: message.deliveries_before.max(1),
+        died: now,
+        redriven: None,
+    }
+}
+
+fn no_document(undecodable: &Undecodable, message: &Delivered, now: Timestamp) -> DeadLetter {
+    DeadLetter {
+        id: id_of_bytes(&undecodable.payload),
+        stream: StreamName::default(),
+        key: None,
+        received: now,
+        body: undecodable.payload.clone(),
+        cause: Cause::Undecodable(undecodable.cause.clone()),
+        attempts: message.deliveries_before.saturating_add(1),
+        died: now,
+        redriven: None,
+    }
 }
 
 /// Bytes that are no document get the id that follows from them, so that delivered again they
@@ -116,24 +170,14 @@ fn id_of_bytes(payload: &[u8]) -> crate::id::DocumentId {
     crate::id::DocumentId::derive(&StreamName::default(), &key)
 }
 
-fn outcomes_in_order(
-    delivery: &Delivery,
-    document_at: &[usize],
-    stored: Vec<Outcome>,
-) -> Vec<Outcome> {
-    debug_assert_eq!(document_at.len(), stored.len(), "a store gives one outcome a document");
-    let mut outcomes: Vec<Outcome> = delivery
-        .messages
-        .iter()
-        .map(|message| match &message.document {
-            Ok(_) => Outcome::Stored,
-            Err(undecodable) => Outcome::Dead(Cause::Undecodable(undecodable.cause.clone())),
+fn outcomes_in_order(kept: &[Kept], stored: Vec<Outcome>) -> Vec<Outcome> {
+    let mut stored = stored.into_iter();
+    kept.iter()
+        .map(|kept| match kept {
+            Kept::InBatch => stored.next().expect("a store gives one outcome a document"),
+            Kept::Known(outcome) => outcome.clone(),
         })
-        .collect();
-    for (index, outcome) in document_at.iter().zip(stored) {
-        outcomes[*index] = outcome;
-    }
-    outcomes
+        .collect()
 }
 
 fn report(outcomes: &[Outcome]) -> PersistReport {

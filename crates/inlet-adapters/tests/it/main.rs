@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its finding")]
 
 mod directory;
+#[cfg(feature = "aws")]
+mod emulator;
 mod file;
 mod log;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod sqlite;
+#[cfg(feature = "aws")]
+mod sqs;

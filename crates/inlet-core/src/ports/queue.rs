@@ -36,6 +36,9 @@ pub struct Delivered {
     pub document: Result<Document, Undecodable>,
     /// How often it was delivered before.
     pub deliveries_before: u32,
+    /// Why the queue has given it up, where it has: it is to be a dead letter for this cause, and
+    /// not tried again. Queues that count deliveries do that with what never came to be settled.
+    pub given_up: Option<String>,
     /// The queue's own name for this delivery; empty where a cursor says it all.
     pub handle: Box<str>,
 }

@@ -10,8 +10,8 @@ use inlet_core::envelope;
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::limits::Limits;
-use inlet_core::persist::{PersistReport, Persister, persist_batch};
-use inlet_core::ports::{Cursor, PageQuery, Queue, Store, TallyRow};
+use inlet_core::persist::{PersistReport, Persister, persist_batch, store_delivery};
+use inlet_core::ports::{Cursor, Delivered, Delivery, Outcome, PageQuery, Queue, Store, TallyRow};
 use inlet_core::redrive::redrive;
 use inlet_testkit::clock::ManualClock;
 use inlet_testkit::fault::{FailingQueue, FailingStore, Faults, When};
@@ -350,4 +350,33 @@ async fn every_acknowledged_document_ends_in_exactly_one_place_whatever_fails() 
         let conflicts = letters.iter().all(|letter| letter.cause.code() == "key_conflict");
         assert!(conflicts, "seed {seed}: {letters:?}");
     }
+}
+
+#[tokio::test]
+async fn what_the_queue_gave_up_is_a_dead_letter_unless_it_is_stored() {
+    let worker = Worker::new(10);
+    worker.queue.send(&[document(1)]).await.unwrap();
+    worker.step().await.unwrap();
+    let given_up = |document: Document| Delivered {
+        document: Ok(document),
+        deliveries_before: 5,
+        given_up: Some("delivered 5 times without being stored".to_owned()),
+        handle: "".into(),
+    };
+    let fresh = Delivered { given_up: None, ..given_up(document(3)) };
+    let messages = vec![given_up(document(1)), given_up(document(2)), fresh];
+    let delivery = Delivery { messages, cursor: None };
+    let outcomes = store_delivery(&worker.persister, &delivery).await.unwrap();
+    assert_eq!((&outcomes[0], &outcomes[2]), (&Outcome::Duplicate, &Outcome::Stored));
+    assert!(matches!(outcomes[1], Outcome::Dead(_)), "{:?}", outcomes[1]);
+    let letters = worker.letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].id, letters[0].attempts), (id(2), 5));
+    assert_eq!(letters[0].cause.to_string(), "refused: delivered 5 times without being stored");
+    let all = DeadLetterFilter::default();
+    let report = redrive(&worker.store, &worker.queue, &*worker.clock, &all, false).await;
+    assert_eq!(report.unwrap().redriven, 1);
+    worker.drain().await;
+    assert_eq!(worker.letters().await, []);
+    assert_eq!(worker.documents().await.len(), 3);
 }

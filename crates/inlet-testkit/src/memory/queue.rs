@@ -89,6 +89,7 @@ impl MemoryQueue {
                     cause: error.to_string(),
                 }),
                 deliveries_before: 0,
+                given_up: None,
                 handle: "".into(),
             });
         }

@@ -188,6 +188,7 @@ fn messages(batch: ReadBatch) -> (Vec<Delivered>, Position) {
         document: envelope::decode(&payload)
             .map_err(|error| Undecodable { cause: error.to_string(), payload }),
         deliveries_before: 0,
+        given_up: None,
         handle: Box::default(),
     };
     (batch.records.into_iter().map(delivered).collect(), batch.end)
