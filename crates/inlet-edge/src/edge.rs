@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Request, Response, Uri, request};
 use http_body::Body;
+use inlet_server::PagesError;
 use tokio::sync::Notify;
 
 use crate::access::{Line, Record, rfc3339};
@@ -27,7 +28,7 @@ use crate::forward::{Outbound, OutboundBody};
 use crate::headers::{Peer, client_address, prepare_answer, prepare_request, request_id};
 use crate::limits::{Admission, Limits, OverLimit, Plans};
 use crate::options::{BackendOptions, EdgeOptions};
-use crate::pages::{Pages, PagesError};
+use crate::pages::Pages;
 use crate::path;
 use crate::problem::Problem;
 use crate::retry::Budget;

@@ -60,4 +60,3 @@ pub use options::{
     BackendOptions, BackendTls, BalanceOptions, ConnectionOptions, EdgeOptions, FilesOptions,
     HealthOptions, RetryOptions,
 };
-pub use pages::PagesError;

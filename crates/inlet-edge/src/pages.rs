@@ -3,87 +3,38 @@
 //! They are read when the edge starts or is told to reload, so that they are there when no
 //! instance and no disk is.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::path::Path;
 
 use http::HeaderValue;
+use inlet_server::{ErrorPages, PagesError, fill};
 
 use crate::problem::Problem;
 
 const BUILT_IN: &str = include_str!("pages/error.html");
 
-/// The largest page that is taken from a folder, in bytes.
-const PAGE_BYTES_MAX: u64 = 256 << 10;
-
 /// The pages of errors.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pages {
-    /// By the name of the file without `.html`: `404`, `4xx`, `5xx`.
-    replaced: HashMap<String, String>,
-}
-
-/// Why a folder of pages can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PagesError {
-    /// The folder or a page in it can't be read.
-    #[error("the error page {path} could not be read")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A page is too large.
-    #[error("the error page {path} is larger than {PAGE_BYTES_MAX} bytes")]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
+    replaced: ErrorPages,
 }
 
 impl Pages {
     /// The pages in `folder`, and the one built in for what is not there.
     ///
-    /// `404.html` stands for one status, `4xx.html` and `5xx.html` for all others of their class.
-    /// `{{status}}`, `{{title}}`, `{{detail}}` and `{{request_id}}` are replaced. Other files are
-    /// left alone.
+    /// `{{status}}`, `{{title}}`, `{{detail}}` and `{{request_id}}` are replaced.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self, PagesError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| PagesError::Read { path, source }
-        };
-        let mut replaced = HashMap::new();
-        for entry in fs::read_dir(folder).map_err(failed(folder))? {
-            let path = entry.map_err(failed(folder))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(name) = name.strip_suffix(".html").filter(|name| is_status(name)) else {
-                continue;
-            };
-            if fs::metadata(&path).map_err(failed(&path))?.len() > PAGE_BYTES_MAX {
-                return Err(PagesError::TooLarge { path });
-            }
-            let text = fs::read_to_string(&path).map_err(failed(&path))?;
-            replaced.insert(name.to_owned(), text);
-        }
-        Ok(Self { replaced })
+        Ok(Self { replaced: ErrorPages::from_folder(folder)? })
     }
 
     /// The page for `problem`.
     pub(crate) fn page(&self, problem: &Problem, request_id: &str) -> String {
-        let status = problem.status.as_str();
-        let class = if problem.status.is_client_error() { "4xx" } else { "5xx" };
-        let replaced = self.replaced.get(status).or_else(|| self.replaced.get(class));
-        let members = [
-            ("{{status}}", status),
-            ("{{title}}", problem.title),
-            ("{{detail}}", &problem.detail),
-            ("{{request_id}}", request_id),
+        let values = [
+            ("status", problem.status.as_str()),
+            ("title", &escaped(problem.title)),
+            ("detail", &escaped(&problem.detail)),
+            ("request_id", &escaped(request_id)),
         ];
-        let template = replaced.map_or(BUILT_IN, String::as_str);
-        members
-            .iter()
-            .fold(template.to_owned(), |page, (name, value)| page.replace(name, &escaped(value)))
+        fill(self.replaced.template(problem.status).unwrap_or(BUILT_IN), &values)
     }
 }
 
@@ -110,18 +61,14 @@ pub(crate) fn prefers_html(accept: Option<&HeaderValue>) -> bool {
     html > 0.0 && html >= json
 }
 
-fn is_status(name: &str) -> bool {
-    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    matches!(name, "4xx" | "5xx")
-        || (name.len() == 3 && is_number(name) && (name.starts_with('4') || name.starts_with('5')))
-}
-
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

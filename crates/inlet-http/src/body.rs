@@ -7,9 +7,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use inlet_core::rejection::Rejection;
+use inlet_server::ConnectionState;
 use tokio::time::{Instant, Sleep};
-
-use crate::server::ConnectionState;
 
 /// How many frames without a byte a body may have. HTTP/2 lets a client send them for ever.
 const EMPTY_FRAMES_MAX: u32 = 100;
@@ -39,7 +38,8 @@ pub(crate) async fn read(
             None => break,
             Some(Ok(frame)) => frame,
             Some(Err(_)) => {
-                return Err(connection.body_fault().unwrap_or(Rejection::BodyIncomplete));
+                let fault = connection.body_fault();
+                return Err(fault.map_or(Rejection::BodyIncomplete, Rejection::RequestMalformed));
             }
         };
         // What is no data is trailers, which say nothing to us.

@@ -7,13 +7,13 @@ use hyper::body::Incoming;
 use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
 use inlet_core::rejection::Rejection;
+use inlet_server::ConnectionState;
 
 use crate::app::App;
 use crate::body;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::routes::Route;
-use crate::server::ConnectionState;
 
 /// Where clients put their token. Names are parsed once, here and elsewhere: looking a header up
 /// by its text would parse the text for each request.

@@ -1,6 +1,6 @@
-//! The HTTP face of Inlet: routes, answers, pages, the console, and the server that guards them.
+//! The HTTP face of Inlet: routes, answers, pages and the console.
 //!
-//! It imports `inlet-core` only. Wire it like this:
+//! It imports `inlet-core` and `inlet-server`, which takes the connections and guards them. Wire it like this:
 //!
 //! ```text
 //! let app = Arc::new(App {
@@ -13,15 +13,12 @@
 //! runtime.block_on(lane.serve(shutdown.clone()));
 //! ```
 //!
-//! [`Lane::serve`] returns once all that was accepted is answered, or the time for that is over.
-//!
 //! Invariants:
-//! - A request is checked for its framing before hyper sees it, and for its token before its body
-//!   is read.
-//! - No connection, head, body, answer or silence lasts without a deadline.
+//! - A request's token is checked before its body is read.
+//! - No body lasts without a deadline; for all else `inlet-server` has one.
 //! - An answer never carries the text of a failure of ours.
 //!
-//! Start reading at [`routes`], then `service.rs`, then `server.rs`.
+//! Start reading at [`routes`], then `service.rs`.
 
 mod accept_header;
 mod answer;
@@ -36,14 +33,10 @@ mod problem;
 mod query;
 mod request_id;
 pub mod routes;
-mod server;
 mod service;
 mod site;
 
 pub use app::{App, Instance};
 pub use metrics::{Metrics, Persisted};
-pub use pages::{Pages, PagesError};
-pub use server::{
-    Deadlines, Lane, Server, ServerOptions, Shutdown, TlsCertificates, TlsError, Transport,
-};
+pub use pages::Pages;
 pub use site::landing::RecentFigures;

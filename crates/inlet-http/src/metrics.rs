@@ -6,10 +6,11 @@
 mod text;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use inlet_core::persist::PersistReport;
+use inlet_server::ConnectionCounters;
 
 pub(crate) use self::text::Scraped;
 
@@ -102,12 +103,7 @@ pub struct Persisted {
 #[derive(Debug, Default)]
 pub struct Metrics {
     shards: [Shard; SHARDS],
-    connections_open: AtomicI64,
-    connections_accepted: AtomicU64,
-    connections_refused: AtomicU64,
-    connections_timed_out: AtomicU64,
-    handshakes_failed: AtomicU64,
-    accept_errors: AtomicU64,
+    connections: ConnectionCounters,
     stored: AtomicU64,
     duplicates: AtomicU64,
     dead: AtomicU64,
@@ -151,9 +147,9 @@ impl Metrics {
         self.shards.iter().map(|shard| shard.accepted_documents.load(Relaxed)).sum()
     }
 
-    /// Connections that are open now.
-    pub fn connections_open(&self) -> i64 {
-        self.connections_open.load(Relaxed)
+    /// The counters of connections.
+    pub fn connections(&self) -> &ConnectionCounters {
+        &self.connections
     }
 
     pub(crate) fn accepted(&self, documents: u64, bytes: usize) {
@@ -178,31 +174,6 @@ impl Metrics {
     pub(crate) fn refused(&self, code: &str) {
         let row = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
         self.shard().refused[row].fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn connection_opened(&self) {
-        self.connections_open.fetch_add(1, Relaxed);
-        self.connections_accepted.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn connection_closed(&self) {
-        self.connections_open.fetch_sub(1, Relaxed);
-    }
-
-    pub(crate) fn connection_refused(&self) {
-        self.connections_refused.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn connection_timed_out(&self) {
-        self.connections_timed_out.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn handshake_failed(&self) {
-        self.handshakes_failed.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn accept_failed(&self) {
-        self.accept_errors.fetch_add(1, Relaxed);
     }
 
     /// Whether an outage may be logged now: true at most once a second.

@@ -1,12 +1,12 @@
 //! From a request to its answer: route, authenticate, handle, and what every answer carries.
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Version};
@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use inlet_core::accept::AcceptError;
 use inlet_core::rejection::Rejection;
+use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal, Service};
 
 use crate::answer::{Answer, Handled};
 use crate::app::App;
@@ -22,29 +23,35 @@ use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem, chain};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::routes::{self, BodyLimit, Endpoint, Match, ROUTES, Route};
-use crate::server::{Busy, ConnectionState, Face};
 use crate::{api, site};
 
 const X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Answers one request. This never fails: what goes wrong is an answer too.
-pub(crate) async fn answer(
-    app: Arc<App>,
-    connection: Busy,
-    request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
-    let begun = Instant::now();
-    let (head, body) = request.into_parts();
-    let id = RequestId::of(&head.headers);
-    let (row, handled) = handle(&app, &connection, &head, body, &id).await;
-    let mut answer = match handled {
-        Ok(answer) => answer,
-        Err(outcome) => outcome.answer(&app, &head, &id),
-    };
-    finish(&mut answer, &app, &head, &id);
-    app.metrics.answered(row, answer.status().as_u16(), begun.elapsed());
-    Ok(answer)
+impl Service for App {
+    type Body = Full<Bytes>;
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Busy,
+    ) -> Answered<Full<Bytes>> {
+        let begun = Instant::now();
+        let (head, body) = request.into_parts();
+        let id = RequestId::of(&head.headers);
+        let (row, handled) = handle(&self, &connection, &head, body, &id).await;
+        let mut answer = match handled {
+            Ok(answer) => answer,
+            Err(outcome) => outcome.answer(&self, &head, &id),
+        };
+        finish(&mut answer, &self, &head, &id);
+        self.metrics.answered(row, answer.status().as_u16(), begun.elapsed());
+        Ok(connection.answer(answer))
+    }
+
+    fn counters(&self) -> &ConnectionCounters {
+        self.metrics.connections()
+    }
 }
 
 /// What came in place of a good answer.
@@ -105,10 +112,10 @@ async fn handle(
     id: &RequestId,
 ) -> (usize, Result<Answer, Unhandled>) {
     if let Some(refusal) = connection.refusal_of(&head.method) {
-        return (Metrics::NO_ROUTE, Err(Unhandled::Refused(refusal.into())));
+        return (Metrics::NO_ROUTE, refused(rejection(refusal)));
     }
     let found = routes::find(&head.method, head.uri.path());
-    if let Face::Redirect { https_port } = connection.face()
+    if let Some(https_port) = connection.redirects_to()
         && !matches!(found, Match::Route(route, _) if route.endpoint.is_health())
     {
         let redirected = site::redirect(head, https_port).map_err(Unhandled::Refused);
@@ -136,6 +143,13 @@ async fn handle(
 
 fn refused(rejection: Rejection) -> Result<Answer, Unhandled> {
     Err(Unhandled::Refused(rejection.into()))
+}
+
+fn rejection(refusal: Refusal) -> Rejection {
+    match refusal {
+        Refusal::Malformed(reason) => Rejection::RequestMalformed(reason),
+        Refusal::Late => Rejection::RequestTimeout,
+    }
 }
 
 fn row_of(route: &'static Route) -> usize {

@@ -146,33 +146,8 @@ impl Metrics {
     }
 
     fn write_connections(&self, page: &mut Page) {
-        let open = self.connections_open();
-        page.one("inlet_connections_open", "gauge", "Connections open.", open);
-        let counters = [
-            ("inlet_connections_total", "Connections accepted.", &self.connections_accepted),
-            (
-                "inlet_connections_refused_total",
-                "Connections closed at once, over a cap.",
-                &self.connections_refused,
-            ),
-            (
-                "inlet_connections_timed_out_total",
-                "Connections closed at a deadline.",
-                &self.connections_timed_out,
-            ),
-            (
-                "inlet_tls_handshakes_failed_total",
-                "TLS handshakes that failed.",
-                &self.handshakes_failed,
-            ),
-            (
-                "inlet_accept_errors_total",
-                "Times the system gave no connection.",
-                &self.accept_errors,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            page.one(name, "counter", help, counter.load(Relaxed));
+        for figure in self.connections.figures() {
+            page.one(figure.name, figure.kind, figure.help, figure.value);
         }
     }
 }

@@ -8,6 +8,7 @@ use inlet_core::dead_letter::DeadLetterFilter;
 use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
 use inlet_core::ports::Depth;
+use inlet_server::fill;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -17,7 +18,7 @@ use crate::answer::{Handled, json as json_answer, page};
 use crate::app::App;
 use crate::call::Call;
 use crate::escape::html;
-use crate::pages::{fill, framed};
+use crate::pages::framed;
 
 /// How old figures may be. The page asks for no token, so it must not be a way to keep the store
 /// busy.

@@ -14,10 +14,8 @@ use inlet_core::document::Timestamp;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Cache, Clock, Queue, Store, SystemClock};
-use inlet_http::{
-    App, Deadlines, Instance, Metrics, Pages, RecentFigures, Server, ServerOptions, Shutdown,
-    Transport,
-};
+use inlet_http::{App, Instance, Metrics, Pages, RecentFigures};
+use inlet_server::{Deadlines, Server, ServerOptions, Shutdown, Transport};
 use inlet_testkit::memory::{MemoryBucket, MemoryQueue, MemoryStore};
 use tokio::task::JoinHandle;
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use inlet_core::document::Document;
 use inlet_core::failure::Failure;
 use inlet_core::ports::{BatchLimit, Delivery, Depth, Outcome, Queue};
-use inlet_http::{Server, ServerOptions, Shutdown, Transport};
+use inlet_server::{Server, ServerOptions, Shutdown, Transport};
 
 use crate::client::{Connection, ask, json_headers, request};
 use crate::harness::{Harness, SAVE, Setup};

@@ -3,7 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use inlet_http::{Pages, Transport};
+use inlet_http::Pages;
+use inlet_server::Transport;
 use inlet_testkit::fault::{FailingStore, Faults};
 use inlet_testkit::memory::{MemoryQueue, MemoryStore};
 

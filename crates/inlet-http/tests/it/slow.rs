@@ -140,7 +140,7 @@ async fn a_reader_that_takes_nothing_is_closed() {
     // More answers than the buffers of both sockets can hold.
     connection.send(read.repeat(64)).await;
     let closed = async {
-        while server.app.metrics.connections_open() > 0 {
+        while server.app.metrics.connections().open() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };

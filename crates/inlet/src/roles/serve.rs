@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use inlet_adapters::queue::LogQueue;
 use inlet_core::ports::{Clock, SystemClock};
-use inlet_http::{App, Lane, Server, ServerOptions, Shutdown, TlsCertificates, Transport};
+use inlet_http::App;
+use inlet_server::{Lane, Server, ServerOptions, Shutdown, TlsCertificates, Transport};
 use tokio::task::JoinSet;
 
 use super::persist::chain;
@@ -115,7 +116,7 @@ pub(super) fn start(
     options.deadlines.drain = settings.shutdown;
     let server = Server::new(app, options.within_file_limit());
     let listening = doors.listening()?;
-    let mut lanes: Vec<Vec<Lane>> = (0..settings.threads).map(|_| Vec::new()).collect();
+    let mut lanes: Vec<Vec<Lane<App>>> = (0..settings.threads).map(|_| Vec::new()).collect();
     let mut spread = |listener: Option<TcpListener>, transport: Transport| {
         let Some(listener) = listener else { return Ok(()) };
         let count = settings.threads;
@@ -154,7 +155,12 @@ pub(super) fn start(
 }
 
 /// Serves until the shutdown is through, then closes the log.
-async fn serve(lanes: Vec<Lane>, driven: Option<Arc<LogQueue>>, shutdown: Shutdown, stop: Stop) {
+async fn serve(
+    lanes: Vec<Lane<App>>,
+    driven: Option<Arc<LogQueue>>,
+    shutdown: Shutdown,
+    stop: Stop,
+) {
     let driver = driven.as_ref().and_then(|log| log.drive()).map(|drive| {
         let stop = stop.clone();
         tokio::spawn(async move {

@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use inlet_edge::firewall::Route;
 use inlet_edge::{Edge, EdgeBody, EdgeOptions, Peer};
 use inlet_http::routes::{Endpoint, ROUTES};
-use inlet_http::{ServerOptions, TlsCertificates};
+use inlet_server::{ServerOptions, TlsCertificates};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;

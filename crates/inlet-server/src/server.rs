@@ -1,44 +1,15 @@
-//! The server: its own accept loops, deadlines and caps around hyper's protocol.
-//!
-//! ```text
-//! lane 0 accepts ─┬─ serves its share          one current-thread runtime a lane
-//!                 ├─ hands sockets to lane 1 ─ serves
-//!                 └─ …                         each to the lane with the fewest
-//!
-//! socket → (TLS) → GuardedIo: strict framing, stalled writes → hyper → service → answer
-//!                       └ ConnectionState ┘
-//!                              └ swept twice a second against the deadlines
-//! ```
-//!
-//! One acceptor that hands sockets out was chosen over a listener a thread (`SO_REUSEPORT`):
-//! those are filled by a hash, and with 64 connections on two threads one thread easily gets 40.
-//!
-//! Deadlines need no timer a request: a connection notes when it fell silent or was blocked, by a
-//! coarse clock, and a sweeper a lane looks at all of them. Only a body that is not there with
-//! its head gets a timer of its own.
-
-mod census;
-mod connection;
-mod deadline;
-mod guarded;
-mod lane;
-mod shutdown;
-mod state;
-mod strict;
-mod tls;
+//! A server: its limits, its listeners, and the lanes that serve them.
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-pub use self::deadline::Deadlines;
-pub use self::lane::Lane;
-pub use self::shutdown::Shutdown;
-pub(crate) use self::state::{Busy, ConnectionState, Face};
-pub use self::tls::{TlsCertificates, TlsError};
-
-use self::census::Census;
-use crate::app::App;
+use crate::census::Census;
+use crate::deadline::Deadlines;
+use crate::lane::Lane;
+use crate::service::Service;
+use crate::shutdown::Shutdown;
+use crate::tls::TlsCertificates;
 
 /// The limits of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,31 +56,42 @@ impl ServerOptions {
 pub enum Transport {
     /// HTTPS: HTTP/2 and HTTP/1.1, as the client chooses by ALPN.
     Tls(TlsCertificates),
-    /// The whole API in plain text, HTTP/1.1 or HTTP/2 with prior knowledge: for behind a proxy
+    /// Everything in plain text, HTTP/1.1 or HTTP/2 with prior knowledge: for behind a proxy
     /// that ends TLS.
     Plain,
-    /// Plain text that only redirects to HTTPS (`308`, host from the `Host` header, path and
-    /// query kept), and answers `/healthz` and `/readyz`.
+    /// Plain text of which the service is told, by [`ConnectionState::redirects_to`], that it is
+    /// only to redirect to HTTPS.
+    ///
+    /// [`ConnectionState::redirects_to`]: crate::ConnectionState::redirects_to
     Redirect {
         /// The port of HTTPS.
         https_port: u16,
     },
 }
 
-/// Serves an [`App`] on any number of listeners, with one set of caps over all of them.
-#[derive(Clone)]
-pub struct Server {
-    app: Arc<App>,
-    options: Arc<ServerOptions>,
-    census: Arc<Census>,
+/// Serves a [`Service`] on any number of listeners, with one set of caps over all of them.
+pub struct Server<S> {
+    pub(crate) service: Arc<S>,
+    pub(crate) options: Arc<ServerOptions>,
+    pub(crate) census: Arc<Census>,
 }
 
-impl Server {
-    /// A server of `app` within these limits.
-    pub fn new(app: Arc<App>, options: ServerOptions) -> Self {
+impl<S> Clone for Server<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: Arc::clone(&self.service),
+            options: Arc::clone(&self.options),
+            census: Arc::clone(&self.census),
+        }
+    }
+}
+
+impl<S: Service> Server<S> {
+    /// A server of `service` within these limits.
+    pub fn new(service: Arc<S>, options: ServerOptions) -> Self {
         let census =
             Arc::new(Census::new(options.connections_max, options.connections_per_address_max));
-        Self { app, options: Arc::new(options), census }
+        Self { service, options: Arc::new(options), census }
     }
 
     /// Spreads the connections of `listener`, which is bound and listens, over `count` lanes (at
@@ -122,7 +104,7 @@ impl Server {
         listener: TcpListener,
         transport: Transport,
         count: usize,
-    ) -> io::Result<Vec<Lane>> {
+    ) -> io::Result<Vec<Lane<S>>> {
         listener.set_nonblocking(true)?;
         Ok(Lane::new(self, listener, &transport, count.max(1)))
     }

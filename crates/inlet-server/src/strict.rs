@@ -25,19 +25,19 @@ use self::chunked::Chunked;
 use self::head::{Framing, HeadScan};
 
 /// The largest head, and the largest trailer section, in bytes.
-pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// The most header lines in a head.
-pub(super) const HEADERS_MAX: usize = 100;
+pub(crate) const HEADERS_MAX: usize = 100;
 
 /// The method of the request that is put in place of one that is refused. No handler has it.
-pub(super) const REFUSED_METHOD: &str = "REFUSED";
+pub(crate) const REFUSED_METHOD: &str = "REFUSED";
 /// What hyper is given in place of a head that is refused; after it comes the end.
-pub(super) const REFUSED_REQUEST: &[u8] =
+pub(crate) const REFUSED_REQUEST: &[u8] =
     b"REFUSED / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
 
 /// What is wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Its head: it can still be answered in its place.
     Head(&'static str),
     /// The framing of its body, whose head was let through before.
@@ -46,16 +46,16 @@ pub(super) enum Fault {
 
 /// What one look at the bytes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Scanned {
+pub(crate) struct Scanned {
     /// So many bytes are good. What follows is a part of a head, or what is at fault.
-    pub(super) good: usize,
+    pub(crate) good: usize,
     /// What ended it.
-    pub(super) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Follows one connection.
 #[derive(Debug, Default)]
-pub(super) struct Scanner {
+pub(crate) struct Scanner {
     state: State,
 }
 
@@ -76,17 +76,17 @@ impl Default for State {
 
 impl Scanner {
     /// Whether a body is under way.
-    pub(super) fn in_body(&self) -> bool {
+    pub(crate) fn in_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_) | State::Trailers(_))
     }
 
     /// Whether a part of a head was seen that was not let through.
-    pub(super) fn in_head(&self) -> bool {
+    pub(crate) fn in_head(&self) -> bool {
         matches!(&self.state, State::Head(scan) if scan.has_begun())
     }
 
     /// Looks at `bytes`: those that were not good the last time, and what came since.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Scanned {
         let mut good = 0;
         loop {
             let rest = &bytes[good..];

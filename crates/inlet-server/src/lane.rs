@@ -1,7 +1,7 @@
 //! A lane: the connections of one thread, and how they come to it.
 
 use std::io;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,10 +9,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::census::Place;
-use super::deadline;
-use super::state::{ConnectionState, Face, LaneState};
-use super::{Server, Shutdown, Transport, connection};
+use crate::census::Place;
+use crate::connection;
+use crate::deadline;
+use crate::server::{Server, Transport};
+use crate::service::Service;
+use crate::shutdown::Shutdown;
+use crate::state::{ConnectionState, LaneState, Peer};
 
 /// How many sockets may wait for a lane to take them.
 const HANDED_MAX: usize = 1_024;
@@ -20,8 +23,8 @@ const HANDED_MAX: usize = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A part of a listener's connections, for one thread.
-pub struct Lane {
-    server: Server,
+pub struct Lane<S> {
+    server: Server<S>,
     transport: Transport,
     source: Source,
     /// How many connections each lane has; this one's is at `index`.
@@ -38,20 +41,21 @@ enum Source {
 /// A socket on its way to a lane.
 struct Handed {
     stream: StdStream,
+    address: IpAddr,
     place: Place,
 }
 
 /// Counts a connection of a lane while it lives.
-struct Load {
+struct Load<S: Service> {
     loads: Arc<[AtomicUsize]>,
     index: usize,
-    server: Server,
+    service: Arc<S>,
     _place: Place,
 }
 
-impl Lane {
-    pub(super) fn new(
-        server: &Server,
+impl<S: Service> Lane<S> {
+    pub(crate) fn new(
+        server: &Server<S>,
         listener: StdListener,
         transport: &Transport,
         count: usize,
@@ -74,7 +78,7 @@ impl Lane {
     }
 
     /// Serves this lane's connections on the present runtime. Returns once `shutdown` has begun
-    /// and all that was accepted is answered, or [`Deadlines::drain`](super::Deadlines::drain)
+    /// and all that was accepted is answered, or [`Deadlines::drain`](crate::Deadlines::drain)
     /// is over.
     ///
     /// # Errors
@@ -123,30 +127,30 @@ impl Lane {
 }
 
 /// Takes the connections of a lane.
-struct Taker<'a> {
-    server: Server,
+struct Taker<'a, S> {
+    server: Server<S>,
     transport: Transport,
     loads: Arc<[AtomicUsize]>,
     index: usize,
     state: &'a Arc<LaneState>,
 }
 
-impl Taker<'_> {
+impl<S: Service> Taker<'_, S> {
     async fn accept(&self, listener: &TcpListener, others: &[mpsc::Sender<Handed>]) {
-        let metrics = &self.server.app.metrics;
+        let counters = self.server.service.counters();
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => match self.server.census.admit(address.ip()) {
-                    Some(place) => self.place(stream, place, others),
+                    Some(place) => self.place(stream, address.ip(), place, others),
                     None => {
                         // Closed at once: over TLS an answer would cost what the cap is to save.
-                        metrics.connection_refused();
+                        counters.refused();
                         stream.set_zero_linger().unwrap_or_default();
                     }
                 },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    metrics.accept_failed();
+                    counters.accept_failed();
                     tracing::error!(%error, "could not accept a connection; pausing");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -155,26 +159,32 @@ impl Taker<'_> {
     }
 
     /// Gives a connection to the lane with the fewest.
-    fn place(&self, stream: TcpStream, place: Place, others: &[mpsc::Sender<Handed>]) {
+    fn place(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        place: Place,
+        others: &[mpsc::Sender<Handed>],
+    ) {
         let loads = self.loads.iter().map(|load| load.load(Relaxed)).enumerate();
         let index = loads.min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index);
         let Some(other) = index.checked_sub(1).and_then(|index| others.get(index)) else {
             self.loads[self.index].fetch_add(1, Relaxed);
-            return self.spawn(stream, place);
+            return self.spawn(stream, address, place);
         };
         self.loads[index].fetch_add(1, Relaxed);
-        let handed = stream.into_std().map(|stream| Handed { stream, place });
+        let handed = stream.into_std().map(|stream| Handed { stream, address, place });
         let sent = handed.is_ok_and(|handed| other.try_send(handed).is_ok());
         if !sent {
             self.loads[index].fetch_sub(1, Relaxed);
-            self.server.app.metrics.connection_refused();
+            self.server.service.counters().refused();
         }
     }
 
     async fn take_handed(&self, handed: &mut mpsc::Receiver<Handed>) {
-        while let Some(Handed { stream, place }) = handed.recv().await {
+        while let Some(Handed { stream, address, place }) = handed.recv().await {
             match TcpStream::from_std(stream) {
-                Ok(stream) => self.spawn(stream, place),
+                Ok(stream) => self.spawn(stream, address, place),
                 Err(error) => {
                     self.loads[self.index].fetch_sub(1, Relaxed);
                     tracing::error!(%error, "could not take over a connection");
@@ -184,46 +194,47 @@ impl Taker<'_> {
     }
 
     /// Serves a connection, which is counted already, in a task of its own.
-    fn spawn(&self, stream: TcpStream, place: Place) {
+    fn spawn(&self, stream: TcpStream, address: IpAddr, place: Place) {
+        let service = Arc::clone(&self.server.service);
+        service.counters().opened();
         let load = Load {
             loads: Arc::clone(&self.loads),
             index: self.index,
-            server: self.server.clone(),
+            service: Arc::clone(&service),
             _place: place,
         };
-        let app = Arc::clone(&self.server.app);
-        app.metrics.connection_opened();
         if stream.set_nodelay(true).is_err() {
             // It is closed already.
             return;
         }
-        let face = match self.transport {
-            Transport::Tls(_) | Transport::Plain => Face::Api,
-            Transport::Redirect { https_port } => Face::Redirect { https_port },
+        let redirects_to = match self.transport {
+            Transport::Tls(_) | Transport::Plain => None,
+            Transport::Redirect { https_port } => Some(https_port),
         };
-        let connection = ConnectionState::open(self.state, face);
+        let connection = ConnectionState::open(self.state, Peer { address, redirects_to });
         match &self.transport {
             Transport::Tls(certificates) => {
-                let serving = connection::serve_tls(stream, certificates.clone(), app, connection);
+                let certificates = certificates.clone();
+                let serving = connection::serve_tls(stream, certificates, service, connection);
                 tokio::spawn(with_load(serving, load));
             }
             Transport::Plain | Transport::Redirect { .. } => {
-                let serving = connection::serve_plain(stream, app, connection);
+                let serving = connection::serve_plain(stream, service, connection);
                 tokio::spawn(with_load(serving, load));
             }
         }
     }
 }
 
-async fn with_load(serving: impl Future<Output = ()>, load: Load) {
+async fn with_load<S: Service>(serving: impl Future<Output = ()>, load: Load<S>) {
     serving.await;
     drop(load);
 }
 
-impl Drop for Load {
+impl<S: Service> Drop for Load<S> {
     fn drop(&mut self) {
         self.loads[self.index].fetch_sub(1, Relaxed);
-        self.server.app.metrics.connection_closed();
+        self.service.counters().closed();
     }
 }
 

@@ -9,19 +9,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use inlet_core::rejection::Rejection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::state::ConnectionState;
-use super::strict::{Fault, REFUSED_REQUEST, Scanner};
+use crate::state::{ConnectionState, Refusal};
+use crate::strict::{Fault, REFUSED_REQUEST, Scanner};
 
 /// How much is read and dropped of what a refused client still sends, in bytes.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// A stream of a client, in plain text or not.
-pub(super) trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Has the system drop what the client has not taken when the socket is closed.
     fn reset_on_close(&self);
 }
@@ -40,7 +39,7 @@ impl ClientStream for Box<TlsStream<TcpStream>> {
 }
 
 /// A client's stream, its framing checked and its stalls noted.
-pub(super) struct GuardedIo<S: ClientStream> {
+pub(crate) struct GuardedIo<S: ClientStream> {
     stream: S,
     connection: Arc<ConnectionState>,
     /// `None` for HTTP/2.
@@ -63,7 +62,7 @@ enum Ended {
 
 impl<S: ClientStream> GuardedIo<S> {
     /// A stream of HTTP/1 of which `begun` was read already.
-    pub(super) fn http1(stream: S, connection: Arc<ConnectionState>, begun: &[u8]) -> Self {
+    pub(crate) fn http1(stream: S, connection: Arc<ConnectionState>, begun: &[u8]) -> Self {
         let mut guarded = Self::http2(stream, connection, begun);
         guarded.scanner = Some(Scanner::default());
         guarded.good = 0;
@@ -71,7 +70,7 @@ impl<S: ClientStream> GuardedIo<S> {
     }
 
     /// A stream of HTTP/2 of which `begun` was read already.
-    pub(super) fn http2(stream: S, connection: Arc<ConnectionState>, begun: &[u8]) -> Self {
+    pub(crate) fn http2(stream: S, connection: Arc<ConnectionState>, begun: &[u8]) -> Self {
         Self {
             stream,
             connection,
@@ -84,7 +83,7 @@ impl<S: ClientStream> GuardedIo<S> {
     }
 
     /// Takes back what was passed on and not used.
-    pub(super) fn give_back(&mut self, unused: &[u8]) {
+    pub(crate) fn give_back(&mut self, unused: &[u8]) {
         if !unused.is_empty() {
             self.held.splice(..0, unused.iter().copied());
             self.good += unused.len();
@@ -93,7 +92,7 @@ impl<S: ClientStream> GuardedIo<S> {
 
     /// Ready once there is something to pass on: a head that is whole, what stands in for one
     /// that is refused, or the end.
-    pub(super) fn poll_awakened(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_awakened(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.good == 0 && self.ended == Ended::No && !self.connection.is_refused() {
             if ready!(self.poll_read_more(cx)).is_err() {
                 self.ended = Ended::Yes;
@@ -120,7 +119,7 @@ impl<S: ClientStream> GuardedIo<S> {
         match fault {
             None => {}
             Some(Fault::Head(reason)) => {
-                self.connection.refuse(Rejection::RequestMalformed(reason));
+                self.connection.refuse(Refusal::Malformed(reason));
                 self.held.truncate(self.good);
                 self.ended = Ended::Refusing(0);
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts connections against the caps.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(crate) struct Census {
     all_max: usize,
     per_address_max: usize,
     counts: Mutex<Counts>,
@@ -20,21 +20,21 @@ struct Counts {
 
 /// A place among the connections; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     census: Arc<Census>,
     /// `None` for an address that is not counted by itself.
     address: Option<IpAddr>,
 }
 
 impl Census {
-    pub(super) fn new(all_max: usize, per_address_max: usize) -> Self {
+    pub(crate) fn new(all_max: usize, per_address_max: usize) -> Self {
         Self { all_max, per_address_max, counts: Mutex::default() }
     }
 
     /// A place for a connection from `address`, if there is one.
     ///
     /// An IPv6 client commands a whole /64, so that is what is counted.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = counted(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= self.all_max {

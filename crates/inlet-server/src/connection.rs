@@ -9,22 +9,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::guarded::{ClientStream, GuardedIo};
-use super::state::{Busy, ConnectionState};
-use super::strict::HEAD_BYTES_MAX;
-use super::tls::TlsCertificates;
-use crate::answer::Answer;
-use crate::app::App;
-use crate::service;
+use crate::guarded::{ClientStream, GuardedIo};
+use crate::service::{AnswerBody, Answered, Service as Answering};
+use crate::state::{Busy, ConnectionState};
+use crate::strict::HEAD_BYTES_MAX;
+use crate::tls::TlsCertificates;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// With this a client that knows that we speak HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,10 +42,10 @@ const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection that begins with a TLS handshake.
-pub(super) async fn serve_tls(
+pub(crate) async fn serve_tls<A: Answering>(
     stream: TcpStream,
     certificates: TlsCertificates,
-    app: Arc<App>,
+    service: Arc<A>,
     connection: Arc<ConnectionState>,
 ) {
     let handshake = certificates.acceptor().accept(stream);
@@ -55,33 +54,33 @@ pub(super) async fn serve_tls(
     // others: there are thousands of them, and nearly all are silent.
     let stream = match Box::pin(tokio::time::timeout(deadline, handshake)).await {
         Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(_)) => return app.metrics.handshake_failed(),
-        Err(_) => return app.metrics.connection_timed_out(),
+        Ok(Err(_)) => return service.counters().handshake_failed(),
+        Err(_) => return service.counters().timed_out(),
     };
     connection.note_secure();
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        Box::pin(serve_http2(stream, &[], app, connection)).await;
+        Box::pin(serve_http2(stream, &[], service, connection)).await;
     } else {
-        serve_http1(stream, &[], app, connection).await;
+        serve_http1(stream, &[], service, connection).await;
     }
 }
 
 /// Serves a connection in plain text.
-pub(super) async fn serve_plain(
+pub(crate) async fn serve_plain<A: Answering>(
     mut stream: TcpStream,
-    app: Arc<App>,
+    service: Arc<A>,
     connection: Arc<ConnectionState>,
 ) {
     let begun = watched(read_beginning(&mut stream), |_| {}, &connection).await;
     match begun {
         Some(Ok(begun)) if begun == PREFACE => {
-            Box::pin(serve_http2(stream, &begun, app, connection)).await;
+            Box::pin(serve_http2(stream, &begun, service, connection)).await;
         }
         Some(Ok(begun)) if !begun.is_empty() => {
-            serve_http1(stream, &begun, app, connection).await;
+            serve_http1(stream, &begun, service, connection).await;
         }
         Some(_) => {}
-        None => app.metrics.connection_timed_out(),
+        None => service.counters().timed_out(),
     }
 }
 
@@ -101,10 +100,10 @@ async fn read_beginning(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 /// Serves HTTP/1, and between requests gives hyper's buffers back where the client is silent for
 /// long: of what an idle connection takes they are the greater part.
-async fn serve_http1<S: ClientStream>(
+async fn serve_http1<S: ClientStream, A: Answering>(
     stream: S,
     begun: &[u8],
-    app: Arc<App>,
+    service: Arc<A>,
     connection: Arc<ConnectionState>,
 ) {
     let mut io = GuardedIo::http1(stream, Arc::clone(&connection), begun);
@@ -113,11 +112,11 @@ async fn serve_http1<S: ClientStream>(
             .max_buf_size(READ_BYTES_MAX)
             // A client that has sent all it has to send may still wait for the answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(io), service(&app, &connection));
+            .serve_connection(TokioIo::new(io), hyper_service(&service, &connection));
         io = match until_rest(Box::new(serving), &connection).await {
             Served::Resting(io) => io,
             Served::Ended => return,
-            Served::TimedOut => return app.metrics.connection_timed_out(),
+            Served::TimedOut => return service.counters().timed_out(),
         };
         // A connection that is to drain while it rests has nothing to finish.
         let awakened = poll_fn(|cx| {
@@ -129,7 +128,7 @@ async fn serve_http1<S: ClientStream>(
         });
         if !awakened.await {
             if connection.is_closed() {
-                app.metrics.connection_timed_out();
+                service.counters().timed_out();
             }
             return;
         }
@@ -146,13 +145,15 @@ enum Served<S: ClientStream> {
 }
 
 /// Serves until the connection ends, is closed by a deadline, or is found to rest.
-async fn until_rest<S, V>(
+async fn until_rest<S, V, B>(
     serving: Box<http1::Connection<TokioIo<GuardedIo<S>>, V>>,
     connection: &ConnectionState,
 ) -> Served<S>
 where
     S: ClientStream,
-    V: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible> + Unpin,
+    V: HttpService<Incoming, ResBody = B, Error = Infallible> + Unpin,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
 {
     let mut serving = Some(serving);
     let mut drained = false;
@@ -180,10 +181,10 @@ where
     .await
 }
 
-async fn serve_http2<S: ClientStream>(
+async fn serve_http2<S: ClientStream, A: Answering>(
     stream: S,
     begun: &[u8],
-    app: Arc<App>,
+    service: Arc<A>,
     connection: Arc<ConnectionState>,
 ) {
     connection.note_http2();
@@ -200,25 +201,25 @@ async fn serve_http2<S: ClientStream>(
         .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
         .keep_alive_interval(HTTP2_PING_EVERY)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .serve_connection(io, service(&app, &connection));
+        .serve_connection(io, hyper_service(&service, &connection));
     if watched(serving, |serving| serving.graceful_shutdown(), &connection).await.is_none() {
-        app.metrics.connection_timed_out();
+        service.counters().timed_out();
     }
 }
 
-fn service(
-    app: &Arc<App>,
+fn hyper_service<A: Answering>(
+    service: &Arc<A>,
     connection: &Arc<ConnectionState>,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Answer,
+    Response = Response<AnswerBody<A::Body>>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Answer, Infallible>> + Send + use<>,
+    Future = impl Future<Output = Answered<A::Body>> + Send + use<A>,
 > + Unpin
-+ use<> {
-    let (app, connection) = (Arc::clone(app), Arc::clone(connection));
++ use<A> {
+    let (service, connection) = (Arc::clone(service), Arc::clone(connection));
     service_fn(move |request| {
-        service::answer(Arc::clone(&app), Busy::begin(Arc::clone(&connection)), request)
+        Arc::clone(&service).answer(request, Busy::begin(Arc::clone(&connection)))
     })
 }
 

@@ -1,36 +1,41 @@
 //! What a connection's parts know of each other: the guard around its socket, its service, and
 //! the sweeper that watches it.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
 
 use http::Method;
-use inlet_core::rejection::Rejection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ServerOptions;
-use super::deadline::{Deadlines, Standing};
-use super::strict::REFUSED_METHOD;
+use crate::ServerOptions;
+use crate::deadline::{Deadlines, Standing};
+use crate::strict::REFUSED_METHOD;
 
 use Ordering::Relaxed;
 
-/// What a listener shows.
+/// Why a request is refused before anything of it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Face {
-    /// All routes.
-    Api,
-    /// Health, and redirects to HTTPS on that port.
-    Redirect {
-        /// The port.
-        https_port: u16,
-    },
+pub enum Refusal {
+    /// Its head is not well-formed, for this reason.
+    Malformed(&'static str),
+    /// Its head took longer than [`Deadlines::head`].
+    Late,
+}
+
+/// Who is at the other end, and which door it came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// The port of HTTPS, where the door only redirects.
+    pub(crate) redirects_to: Option<u16>,
 }
 
 /// What the sweeper or the shutdown decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// No new request; close when the present ones are answered.
     Drain,
     /// Answer that the head took too long.
@@ -50,7 +55,7 @@ const RESET: u8 = 3;
 
 /// What the connections of a lane share.
 #[derive(Debug)]
-pub(super) struct LaneState {
+pub(crate) struct LaneState {
     options: Arc<ServerOptions>,
     begun: Instant,
     clock_ms: AtomicU64,
@@ -61,7 +66,7 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub(super) fn new(options: Arc<ServerOptions>) -> Self {
+    pub(crate) fn new(options: Arc<ServerOptions>) -> Self {
         Self {
             options,
             begun: Instant::now(),
@@ -73,23 +78,23 @@ impl LaneState {
         }
     }
 
-    pub(super) fn deadlines(&self) -> &Deadlines {
+    pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.options.deadlines
     }
 
     /// Sets the coarse clock, and tells what it shows: milliseconds, never 0.
-    pub(super) fn advance_clock(&self) -> u64 {
+    pub(crate) fn advance_clock(&self) -> u64 {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.clock_ms.store(now_ms, Relaxed);
         now_ms
     }
 
-    pub(super) fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.clock_ms.load(Relaxed)
     }
 
     /// Calls `look` on every connection, and forgets those that are closed.
-    pub(super) fn for_each(&self, look: impl Fn(&ConnectionState)) {
+    pub(crate) fn for_each(&self, look: impl Fn(&ConnectionState)) {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|connection| {
             connection.upgrade().inspect(|connection| look(connection)).is_some()
@@ -97,18 +102,18 @@ impl LaneState {
     }
 
     /// Tells every connection, also those yet to come, to finish.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Relaxed);
         self.for_each(|connection| connection.pass(Verdict::Drain));
     }
 
     /// Closes every connection.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.for_each(|connection| connection.pass(Verdict::Close));
     }
 
     /// Returns once no connection is open.
-    pub(super) async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
             if self.open.load(Ordering::Acquire) == 0 {
@@ -122,9 +127,9 @@ impl LaneState {
 /// One connection as its parts and its sweeper see it. Moments are milliseconds of the lane's
 /// coarse clock; 0 where there is none.
 #[derive(Debug)]
-pub(crate) struct ConnectionState {
+pub struct ConnectionState {
     lane: Arc<LaneState>,
-    face: Face,
+    peer: Peer,
     busy: AtomicU32,
     served: AtomicBool,
     http2: AtomicBool,
@@ -136,19 +141,20 @@ pub(crate) struct ConnectionState {
     linger_since_ms: AtomicU64,
     verdict: AtomicU8,
     /// Why the last request is answered without being looked at.
-    refusal: OnceLock<Rejection>,
+    refusal: OnceLock<Refusal>,
     /// What is wrong in the framing of a body that was being read.
     body_fault: OnceLock<&'static str>,
     waker: OnceLock<Waker>,
 }
 
-/// A connection while a request of it is being answered.
+/// A connection while a request of it is being answered, until the last of the answer is sent:
+/// [`Busy::answer`] takes it along.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<ConnectionState>);
+pub struct Busy(Arc<ConnectionState>);
 
 impl Busy {
     /// Notes that a request is being answered, until what this returns is dropped.
-    pub(super) fn begin(connection: Arc<ConnectionState>) -> Self {
+    pub(crate) fn begin(connection: Arc<ConnectionState>) -> Self {
         connection.busy.fetch_add(1, Relaxed);
         Self(connection)
     }
@@ -164,10 +170,10 @@ impl std::ops::Deref for Busy {
 
 impl ConnectionState {
     /// A connection that was just opened, known to its lane's sweeper.
-    pub(super) fn open(lane: &Arc<LaneState>, face: Face) -> Arc<Self> {
+    pub(crate) fn open(lane: &Arc<LaneState>, peer: Peer) -> Arc<Self> {
         let connection = Arc::new(Self {
             lane: Arc::clone(lane),
-            face,
+            peer,
             busy: AtomicU32::new(0),
             served: AtomicBool::new(false),
             http2: AtomicBool::new(false),
@@ -191,65 +197,72 @@ impl ConnectionState {
         connection
     }
 
-    pub(crate) fn face(&self) -> Face {
-        self.face
+    /// The address of the client, or of the proxy that it came through.
+    pub fn address(&self) -> IpAddr {
+        self.peer.address
     }
 
-    pub(crate) fn deadlines(&self) -> &Deadlines {
+    /// The port of HTTPS, where the client came to a door that only redirects there.
+    pub fn redirects_to(&self) -> Option<u16> {
+        self.peer.redirects_to
+    }
+
+    /// The deadlines of the server.
+    pub fn deadlines(&self) -> &Deadlines {
         self.lane.deadlines()
     }
 
     /// Why a request of this method is refused unseen, if it is the one put in place of what was
     /// not well-formed or came too late.
-    pub(crate) fn refusal_of(&self, method: &Method) -> Option<Rejection> {
+    pub fn refusal_of(&self, method: &Method) -> Option<Refusal> {
         if method.as_str() != REFUSED_METHOD {
             return None;
         }
-        self.refusal.get().cloned()
+        self.refusal.get().copied()
     }
 
     /// What is wrong in the framing of the body that ended early.
-    pub(crate) fn body_fault(&self) -> Option<Rejection> {
-        self.body_fault.get().map(|fault| Rejection::RequestMalformed(fault))
+    pub fn body_fault(&self) -> Option<&'static str> {
+        self.body_fault.get().copied()
     }
 
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.refusal.get().is_some()
     }
 
     /// Notes why the next head is refused. The first reason stays.
-    pub(super) fn refuse(&self, rejection: Rejection) {
-        self.refusal.get_or_init(|| rejection);
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.refusal.get_or_init(|| refusal);
     }
 
-    pub(super) fn note_body_fault(&self, fault: &'static str) {
+    pub(crate) fn note_body_fault(&self, fault: &'static str) {
         self.body_fault.get_or_init(|| fault);
     }
 
-    pub(super) fn note_http2(&self) {
+    pub(crate) fn note_http2(&self) {
         self.http2.store(true, Relaxed);
     }
 
     /// Notes that the first bytes of HTTP/2 came: from here on silence is that of an idle client.
-    pub(super) fn note_begun(&self) {
+    pub(crate) fn note_begun(&self) {
         if !self.served.load(Relaxed) {
             self.served.store(true, Relaxed);
         }
     }
 
     /// Notes that the handshake is over and the silence begins anew.
-    pub(super) fn note_secure(&self) {
+    pub(crate) fn note_secure(&self) {
         self.secure.store(true, Relaxed);
         self.quiet_since_ms.store(self.lane.now_ms(), Relaxed);
     }
 
     /// Whether the client speaks TLS to us. Behind a proxy that ends TLS it does not.
-    pub(crate) fn is_secure(&self) -> bool {
+    pub fn is_secure(&self) -> bool {
         self.secure.load(Relaxed)
     }
 
     /// Notes whether a part of a head is here.
-    pub(super) fn note_partial_head(&self, partial: bool) {
+    pub(crate) fn note_partial_head(&self, partial: bool) {
         let since_ms = self.head_since_ms.load(Relaxed);
         if partial != (since_ms != 0) {
             let now_ms = if partial { self.lane.now_ms() } else { 0 };
@@ -258,7 +271,7 @@ impl ConnectionState {
     }
 
     /// Notes whether the client took something of what was written.
-    pub(super) fn note_write(&self, taken: bool) {
+    pub(crate) fn note_write(&self, taken: bool) {
         let since_ms = self.blocked_since_ms.load(Relaxed);
         if taken && since_ms != 0 {
             self.blocked_since_ms.store(0, Relaxed);
@@ -269,26 +282,26 @@ impl ConnectionState {
     }
 
     /// Whether no request is being answered, none arrives, and nothing waits to be taken.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.busy.load(Relaxed) == 0
             && self.head_since_ms.load(Relaxed) == 0
             && self.blocked_since_ms.load(Relaxed) == 0
     }
 
     /// Whether the sweeper found that it rests; so until [`ConnectionState::note_resting`].
-    pub(super) fn is_resting(&self) -> bool {
+    pub(crate) fn is_resting(&self) -> bool {
         self.resting.load(Relaxed)
     }
 
-    pub(super) fn note_resting(&self, resting: bool) {
+    pub(crate) fn note_resting(&self, resting: bool) {
         self.resting.store(resting, Relaxed);
     }
 
-    pub(super) fn note_linger(&self) {
+    pub(crate) fn note_linger(&self) {
         self.linger_since_ms.store(self.lane.now_ms(), Relaxed);
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing {
             busy: self.busy.load(Relaxed) > 0,
             served: self.served.load(Relaxed),
@@ -302,11 +315,11 @@ impl ConnectionState {
     }
 
     /// Lets the connection's task know what was decided.
-    pub(super) fn pass(&self, verdict: Verdict) {
+    pub(crate) fn pass(&self, verdict: Verdict) {
         match verdict {
             Verdict::Drain => self.verdict.fetch_max(DRAIN, Relaxed),
             Verdict::RefuseLate => {
-                self.refuse(Rejection::RequestTimeout);
+                self.refuse(Refusal::Late);
                 NONE
             }
             Verdict::Rest => {
@@ -322,19 +335,19 @@ impl ConnectionState {
     }
 
     /// Remembers whom to wake. A task's waker never changes, so the first one is good for all.
-    pub(super) fn watch(&self, cx: &Context<'_>) {
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
         self.waker.get_or_init(|| cx.waker().clone());
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.verdict.load(Relaxed) >= DRAIN
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.verdict.load(Relaxed) >= CLOSE
     }
 
-    pub(super) fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.verdict.load(Relaxed) == RESET
     }
 }

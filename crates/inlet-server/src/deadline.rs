@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{ConnectionState, LaneState, Verdict};
+use crate::state::{ConnectionState, LaneState, Verdict};
 
 /// How long a connection may take for what. Those without a word of their own are kept by a
 /// sweep, and are late by up to one [`Deadlines::sweep_every`].
@@ -55,20 +55,20 @@ impl Default for Deadlines {
 
 /// What a connection is at, in milliseconds of its lane's clock; 0 where it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) busy: bool,
+pub(crate) struct Standing {
+    pub(crate) busy: bool,
     /// Whether anything was ever served.
-    pub(super) served: bool,
-    pub(super) http2: bool,
-    pub(super) resting: bool,
-    pub(super) quiet_since_ms: u64,
-    pub(super) head_since_ms: u64,
-    pub(super) blocked_since_ms: u64,
-    pub(super) linger_since_ms: u64,
+    pub(crate) served: bool,
+    pub(crate) http2: bool,
+    pub(crate) resting: bool,
+    pub(crate) quiet_since_ms: u64,
+    pub(crate) head_since_ms: u64,
+    pub(crate) blocked_since_ms: u64,
+    pub(crate) linger_since_ms: u64,
 }
 
 /// What is to be done about a connection that stands so.
-pub(super) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> Option<Verdict> {
+pub(crate) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> Option<Verdict> {
     let past = |since_ms: u64, deadline: Duration| {
         since_ms != 0 && u128::from(now_ms.saturating_sub(since_ms)) >= deadline.as_millis()
     };
@@ -101,7 +101,7 @@ pub(super) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> O
 }
 
 /// Looks at all connections of a lane, for ever.
-pub(super) async fn sweep(lane: Arc<LaneState>) {
+pub(crate) async fn sweep(lane: Arc<LaneState>) {
     let mut ticks = tokio::time::interval(lane.deadlines().sweep_every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
