@@ -123,7 +123,20 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             tokio::spawn(parent::tell_figures(Arc::clone(&metrics), stop.clone()));
         }
         let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
-        threads.push(thread("persist", move || persist::run(persister, metrics, stop))?);
+        threads.push(thread("persist", move || async move {
+            match persist::run(persister, metrics, stop.clone()).await {
+                // A worker that stores nothing more has nothing left to do. Started again it goes
+                // on with all that can be stored; whoever starts it knows that there is cause to.
+                Err(failure) if !parts.serve => {
+                    let hint =
+                        failure.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
+                    let why = format!("{}{hint}", persist::chain(&failure));
+                    stop.now(Reason::Failed(format!("documents are no longer stored: {why}")));
+                }
+                // The door stays open until the queue is full.
+                Ok(()) | Err(_) => {}
+            }
+        })?);
     }
     if parts.summarize {
         let summarizer = wire::summarizer(&settings, &engines, &clock)?;

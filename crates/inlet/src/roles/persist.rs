@@ -24,12 +24,16 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Persists until it is time to stop. A failure that passes is waited out, whatever its length;
-/// one that does not ends the loop, is said, and leaves the queue as it is.
-pub(crate) async fn run(persister: Persister, metrics: Arc<Metrics>, stop: Stop) {
+/// one that does not ends the loop, is said and given, and leaves the queue as it is.
+pub(crate) async fn run(
+    persister: Persister,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> Result<(), Failure> {
     let mut backoff = Backoff::default();
     loop {
         let step = tokio::select! {
-            _ = stop.wait() => return,
+            _ = stop.wait() => return Ok(()),
             step = persist_batch(&persister, WAIT) => step,
         };
         let pause = match step {
@@ -53,14 +57,14 @@ pub(crate) async fn run(persister: Persister, metrics: Arc<Metrics>, stop: Stop)
                         hint = failure.hint_text(),
                         "documents are no longer stored; they are kept in the queue"
                     );
-                    return;
+                    return Err(failure);
                 }
                 Some(backoff.next(&failure))
             }
         };
         if let Some(pause) = pause {
             tokio::select! {
-                _ = stop.wait() => return,
+                _ = stop.wait() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
         }

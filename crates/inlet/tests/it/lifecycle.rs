@@ -118,6 +118,20 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     segments
 }
 
+/// Flips a bit of the document with these bytes in the only log under `data`, and gives the
+/// segment it is in.
+pub(crate) fn flip_a_bit(data: &Path, document: &[u8]) -> PathBuf {
+    let found = segments(data).into_iter().find_map(|path| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(document.len()).position(|window| window == document)?;
+        Some((path, bytes, at))
+    });
+    let (path, mut bytes, at) = found.unwrap();
+    bytes[at + 3] ^= 0x10;
+    std::fs::write(&path, &bytes).unwrap();
+    path
+}
+
 #[test]
 fn a_flipped_bit_in_the_log_is_refused_found_and_repaired_and_the_rest_is_kept() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,17 +140,7 @@ fn a_flipped_bit_in_the_log_is_refused_found_and_repaired_and_the_rest_is_kept()
     let server = Server::start_as("serve", &data, &[], Some(TOKEN));
     let ids: Vec<String> = (0..20).map(|n| server.save(&format!("{{\"number\": {n}}}"))).collect();
     server.kill();
-    let (path, mut bytes) = segments(&data)
-        .into_iter()
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .find(|(_, bytes)| {
-            bytes.windows(12).any(|window| window == b"{\"number\": 7"[..12].as_ref())
-        })
-        .unwrap();
-    let needle = b"{\"number\": 7}";
-    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
-    bytes[at + 3] ^= 0x10;
-    std::fs::write(&path, &bytes).unwrap();
+    let path = flip_a_bit(&data, b"{\"number\": 7}");
 
     let (code, _, stderr) =
         run(directory.path(), &["up", "--https", "127.0.0.1:0", "--http", "off", "--data", "data"]);

@@ -68,6 +68,15 @@ impl Fleet {
         until(&format!("{ids:?} are up, and no others"), || self.up().keys().eq(ids));
     }
 
+    /// Waits until nothing is left in any queue.
+    fn wait_until_drained(&self) {
+        until("all queues are empty", || {
+            let status = self.status();
+            let instances = status["instances"].as_array().unwrap();
+            instances.iter().all(|instance| instance["queue_bytes"] == 0)
+        });
+    }
+
     fn pid(&self, id: &str) -> i32 {
         self.up()[id]
     }

@@ -1,10 +1,11 @@
-//! All instances: which there should be, their replacement at a reload, and their end.
+//! All instances: which there should be, and their end.
+
+mod reload;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use inlet_edge::health::Standing;
 use tokio::sync::mpsc;
 
 use super::backends::Backends;
@@ -23,10 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const FAILURES_MAX: u32 = 3;
 /// For how long all instances of a zone must have been ready for it to be thought to be back.
 const STEADY: Duration = Duration::from_secs(2);
-/// How long a new instance may take to become ready at a reload.
-const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How often is looked whether it is.
-const GATE_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The zones as they stand, for those who want to know. Clones are the same.
 pub(super) type Zones = Arc<Mutex<Vec<Zone>>>;
@@ -281,81 +278,6 @@ impl Fleet {
         }
     }
 
-    /// Replaces every instance by one of the binary and the settings of this moment, one at a
-    /// time, each only once the new one is ready and the edge knows it.
-    async fn reload(&mut self) -> Reply {
-        let launch = match Launch::new(&self.given, &self.binary, &self.data) {
-            Ok(launch) => Arc::new(launch),
-            Err(error) => return not_reloaded(&format!("{error:#}")),
-        };
-        let settings = match self.given.read().and_then(|sources| Settings::read(&sources)) {
-            Ok(settings) => settings,
-            // A new binary may know settings that this one does not; its instances say so.
-            Err(error) if !launch.has_binary_of(&self.launch) => {
-                tracing::warn!(%error, "what the edge does stays as it is");
-                self.settings.clone()
-            }
-            Err(error) => return not_reloaded(&error.to_string()),
-        };
-        let mut replaced = 0;
-        for index in 0..self.members.len() {
-            let Some(place) = self.members[index].place else { continue };
-            let successor = self.start_at(place, &launch);
-            let id = successor.id.clone();
-            self.others.push(successor);
-            if let Err(reason) = self.becomes_ready(&id).await {
-                self.end_other(&id).await;
-                return not_reloaded(&format!("{id} did not become ready: {reason}"));
-            }
-            let Some(at) = self.others.iter().position(|other| other.id == id) else { continue };
-            let successor = self.others.swap_remove(at);
-            let old = std::mem::replace(&mut self.members[index], successor);
-            self.drain_and_end(old).await;
-            replaced += 1;
-        }
-        self.reload_edge();
-        (self.launch, self.settings) = (launch, settings);
-        if let Some(worker) = &mut self.worker {
-            worker.stop();
-            worker.ended().await;
-        }
-        self.worker = Some(self.start_worker(&self.launch));
-        Reply::Done(format!("{replaced} instances were replaced"))
-    }
-
-    fn reload_edge(&self) {
-        let edge = self.backends.edge();
-        if let Err(error) = edge.reload_firewall() {
-            tracing::error!(%error, "the firewall's rules stay as they were");
-        }
-        if let Err(error) = edge.reload_pages() {
-            tracing::error!(%error, "the error pages stay as they were");
-        }
-    }
-
-    /// Waits until an instance is ready and the edge sends requests to it.
-    ///
-    /// # Errors
-    /// Why it is not.
-    async fn becomes_ready(&self, id: &str) -> Result<(), String> {
-        let begun = Instant::now();
-        while begun.elapsed() < READY_WITHIN {
-            let Some(entry) = self.board.entry(id) else { return Err("it is gone".to_owned()) };
-            if let Some(reason) = entry.reason {
-                return Err(reason);
-            }
-            let known = self.backends.edge().status();
-            let is_asked = known
-                .iter()
-                .any(|status| status.id == id && matches!(status.standing, Standing::Up(_)));
-            if entry.ready_since.is_some() && is_asked {
-                return Ok(());
-            }
-            tokio::time::sleep(GATE_LOOK_EVERY).await;
-        }
-        Err(format!("it was not ready within {} s", READY_WITHIN.as_secs()))
-    }
-
     fn start_at(&self, place: Place, launch: &Arc<Launch>) -> Member {
         let name = format!("{}-{}{}", self.base, zone_name(place.zone), place.number);
         // An instance and its successor each need a log of their own; they take turns with two.
@@ -380,10 +302,6 @@ impl Fleet {
             log_json: self.settings.log_json,
         }
     }
-}
-
-fn not_reloaded(reason: &str) -> Reply {
-    Reply::Refused(format!("not reloaded, the instances stay as they are: {reason}"))
 }
 
 fn no_zone(name: &str, size: FleetOptions) -> Reply {

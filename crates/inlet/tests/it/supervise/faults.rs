@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::load::{Load, read_answer};
 use super::{Fleet, log, send};
 use crate::kill::{Sent, check_acknowledged, check_nothing_else};
-use crate::server::{TOKEN, until};
+use crate::lifecycle::flip_a_bit;
+use crate::server::{Server, TOKEN, until};
 
 #[test]
 fn an_instance_killed_under_load_fails_no_request_that_can_be_repeated_and_is_back() {
@@ -34,7 +35,7 @@ fn an_instance_killed_under_load_fails_no_request_that_can_be_repeated_and_is_ba
     let back = fleet.instance("t-a1").unwrap();
     assert_eq!(back["restarts"], 1);
     assert_eq!(back["reason"], "signal: 9 (SIGKILL)");
-    fleet.server.wait_until_drained();
+    fleet.wait_until_drained();
     assert!(fleet.server.stop().success());
 }
 
@@ -56,8 +57,11 @@ fn a_crash_loop_is_backed_off_and_told_and_ends_when_its_cause_does() {
     assert!(reason.contains(in_the_way.to_str().unwrap()), "{reason}");
     assert!(reason.starts_with("exit status: 1: error: "), "{reason}");
     fleet.server.save("[1]");
+    // The others can be replaced nevertheless.
+    let reload = fleet.run(&["reload"]);
+    assert!(reload.status.success(), "{}", String::from_utf8_lossy(&reload.stderr));
     fs::remove_file(in_the_way).unwrap();
-    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    fleet.wait_until_up(&["t-a1", "t-a2.2", "t-b1.2", "t-b2.2"]);
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn the_instances_of_a_zone_that_stays_down_run_in_the_other_until_it_is_back() {
     assert_eq!(fleet.status()["zones"][1]["state"], "up");
     load.wait_for(50);
     load.finish_without_failure();
-    fleet.server.wait_until_drained();
+    fleet.wait_until_drained();
 }
 
 #[test]
@@ -150,6 +154,28 @@ fn a_worker_that_ends_or_hangs_is_started_again_and_stores_what_came_meanwhile()
 }
 
 #[test]
+fn a_damaged_log_holds_up_none_of_the_others_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    // An instance that is gone, whose documents nobody has stored.
+    let gone = Server::start_as("serve", &data, &["--instance", "gone"], Some(TOKEN));
+    let ids: Vec<String> = (0..9).map(|n| gone.save(&format!("{{\"number\": {n}}}"))).collect();
+    gone.kill();
+    let damaged = flip_a_bit(&data, b"{\"number\": 7}");
+    let fleet = Fleet::start_in(directory, &[]);
+    fleet.server.wait_until_stored(&ids[0]);
+    until("it is told which log is damaged", || {
+        let reason = fleet.status()["worker"]["reason"].take();
+        reason.as_str().is_some_and(|reason| {
+            reason.contains(damaged.to_str().unwrap()) && reason.contains("inlet fsck")
+        })
+    });
+    let id = fleet.server.save("[1]");
+    fleet.server.wait_until_stored(&id);
+    assert_ne!(fleet.server.get(&format!("/api/documents/{}", ids[7])).status, 200);
+}
+
+#[test]
 fn instances_killed_at_random_under_load_lose_nothing_acknowledged_and_make_nothing_twice() {
     let kills: u32 = std::env::var("INLET_KILLS").map_or(10, |text| text.parse().unwrap());
     let seed: u64 = std::env::var("INLET_SEED")
@@ -178,7 +204,7 @@ fn instances_killed_at_random_under_load_lose_nothing_acknowledged_and_make_noth
     *is_over.lock().unwrap() = true;
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
-    until("all queues are empty", || fleet.status()["queue_bytes"] == 0);
+    fleet.wait_until_drained();
     let sent = sent.lock().unwrap();
     println!("{} acknowledged, {} sent", sent.acknowledged.len(), sent.bodies.len());
     assert!(sent.acknowledged.len() > usize::try_from(kills).unwrap(), "hardly anything was sent");

@@ -52,7 +52,7 @@ fn a_reload_under_load_replaces_every_instance_and_fails_no_request() {
     load.finish_without_failure();
     let after: BTreeMap<_, _> = fleet.up();
     assert!(after.iter().all(|(id, pid)| before[id] != *pid), "{before:?} {after:?}");
-    fleet.server.wait_until_drained();
+    fleet.wait_until_drained();
     assert!(fleet.server.stop().success());
 }
 
