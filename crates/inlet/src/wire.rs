@@ -10,6 +10,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use inlet_adapters::bucket::DirectoryBucket;
 use inlet_adapters::cache::MemoryCache;
+#[cfg(feature = "redis")]
+use inlet_adapters::cache::{RedisCache, RedisOptions};
 use inlet_adapters::queue::{LogQueue, LogQueueOptions};
 use inlet_adapters::secrets::FileSecrets;
 use inlet_adapters::store::{SqliteOptions, SqliteStore};
@@ -75,7 +77,7 @@ impl Engines {
                 return Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE"));
             }
         };
-        Ok(Self { store, bucket, cache: cache(settings)?, secrets, sqlite, password })
+        Ok(Self { store, bucket, cache: cache(settings).await?, secrets, sqlite, password })
     }
 
     /// Finishes with the store, so that the next start has no write-ahead log to read. Nothing is
@@ -162,10 +164,18 @@ pub(crate) fn bucket_at(directory: &Path) -> anyhow::Result<Arc<dyn Bucket>> {
     Ok(Arc::new(DirectoryBucket::open(directory, Arc::new(SystemClock))?))
 }
 
-fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
+async fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
     match Url::of("cache", &settings.cache) {
         Url { scheme: "memory", rest: "", .. } => {
             Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max)))
+        }
+        Url { scheme: "redis" | "rediss", .. } => {
+            #[cfg(feature = "redis")]
+            return Ok(Arc::new(
+                RedisCache::open(&settings.cache, &RedisOptions::default()).await?,
+            ));
+            #[cfg(not(feature = "redis"))]
+            left_out("cache", "Redis", "redis")
         }
         url => Err(url.unknown("memory:, redis://HOST and rediss://HOST")),
     }

@@ -11,6 +11,8 @@ mod log;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 mod sqlite;
 #[cfg(feature = "aws")]
 mod sqs;
