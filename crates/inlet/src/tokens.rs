@@ -18,6 +18,8 @@ const OUTSIDE: &str = "INLET_TOKEN";
 /// The tokens as they are kept.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenFile {
+    // A deployment makes the secret as an empty object.
+    #[serde(default)]
     pub(crate) tokens: Vec<Token>,
 }
 

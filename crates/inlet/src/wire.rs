@@ -1,5 +1,7 @@
 //! Which engine stands behind which port: decided here, by URL, and nowhere else.
 
+#[cfg(feature = "aws")]
+mod aws;
 mod password;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -57,8 +59,8 @@ pub(crate) struct WiredQueue {
 impl Engines {
     /// Opens the engines that the settings name.
     pub(crate) async fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
-        let bucket = bucket(settings, data)?;
-        let secrets = secrets(settings, data)?;
+        let bucket = bucket(settings, data).await?;
+        let secrets = secrets(settings, data).await?;
         let password = DatabasePassword::read(&*secrets).await?;
         let (store, sqlite) = match Url::of("store", &settings.store) {
             Url { scheme: "sqlite", rest, .. } => {
@@ -133,7 +135,7 @@ pub(crate) async fn migrate(
         Url { scheme: "postgres" | "postgresql", .. } => {
             #[cfg(feature = "postgres")]
             {
-                let secrets = secrets(settings, data)?;
+                let secrets = secrets(settings, data).await?;
                 let password = DatabasePassword::read(&*secrets).await?;
                 postgres::migrate(&settings.store, password.as_ref(), asked).await
             }
@@ -152,9 +154,15 @@ fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
     if given.is_empty() { data.join(name) } else { given.into() }
 }
 
-fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
+async fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
     match Url::of("bucket", &settings.bucket) {
         Url { scheme: "file", rest, .. } => bucket_at(&or_in(data, "bucket", rest)),
+        Url { scheme: "s3", .. } => {
+            #[cfg(feature = "aws")]
+            return aws::bucket(&settings.bucket).await;
+            #[cfg(not(feature = "aws"))]
+            left_out("bucket", "Amazon's services", "aws")
+        }
         url => Err(url.unknown("file:, file:DIR and s3://BUCKET/PREFIX")),
     }
 }
@@ -182,13 +190,19 @@ async fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
 }
 
 /// Opens what the secrets are kept in.
-pub(crate) fn secrets(
+pub(crate) async fn secrets(
     settings: &Settings,
     data: &DataDirectory,
 ) -> anyhow::Result<Arc<dyn Secrets>> {
     match Url::of("secrets", &settings.secrets) {
         Url { scheme: "file", rest, .. } => {
             Ok(Arc::new(FileSecrets::open(or_in(data, "secrets", rest))?))
+        }
+        Url { scheme: "aws-secrets-manager", .. } => {
+            #[cfg(feature = "aws")]
+            return aws::secrets(&settings.secrets).await;
+            #[cfg(not(feature = "aws"))]
+            left_out("secrets", "Amazon's services", "aws")
         }
         url => Err(url.unknown("file:, file:DIR and aws-secrets-manager://NAME")),
     }

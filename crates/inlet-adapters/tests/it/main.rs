@@ -13,6 +13,10 @@ mod memory;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "aws")]
+mod s3;
+#[cfg(feature = "aws")]
+mod secrets_manager;
 mod sqlite;
 #[cfg(feature = "aws")]
 mod sqs;

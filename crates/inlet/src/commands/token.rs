@@ -14,8 +14,8 @@ use crate::{report, wire};
 /// Lists, adds or revokes.
 pub(crate) fn run(settings: &Settings, command: &TokenCommand) -> anyhow::Result<()> {
     let data = DataDirectory::open_or_create(&settings.data)?;
-    let secrets = wire::secrets(settings, &data)?;
     wire::runtime()?.block_on(async {
+        let secrets = wire::secrets(settings, &data).await?;
         let mut file = TokenFile::read(&*secrets).await?;
         match command {
             TokenCommand::List(args) => list(&file, args.json),

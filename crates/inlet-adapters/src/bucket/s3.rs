@@ -1,0 +1,166 @@
+//! The bucket in Amazon S3, or in a service that speaks its protocol.
+//!
+//! An object of at most [`PART_BYTES`] is put in one call, a larger one in parts of that size, so
+//! that no more than two parts are ever in memory. Each call carries the SHA-256 of what it sends;
+//! S3 refuses what arrives otherwise, keeps the checksum, and gives it back. Of an object in
+//! parts the checksum is S3's composite: the SHA-256 over the SHA-256 of each part, with `-` and
+//! their number behind it.
+
+mod failure;
+mod list;
+mod put;
+mod read;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::types::ChecksumMode;
+use inlet_core::document::Timestamp;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Object, ObjectMeta};
+
+use crate::aws::Aws;
+
+/// The size of a part but the last, in bytes. 10,000 parts are the most: 78 GiB.
+pub const PART_BYTES: usize = 8 << 20;
+
+/// A [`Bucket`] in an S3 bucket, under a prefix.
+#[derive(Debug, Clone)]
+pub struct S3Bucket {
+    client: Client,
+    name: String,
+    /// What every key begins with: empty, or ending in `/`.
+    prefix: String,
+}
+
+impl S3Bucket {
+    /// Opens the bucket at `url`, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+    ///
+    /// Fails as [`FailureKind::Refused`] where the URL is none, the bucket is not there, or this
+    /// identity may not use it; as [`FailureKind::Unavailable`] where the service is away.
+    pub async fn open(aws: &Aws, url: &str) -> Result<Self, Failure> {
+        let refused = |hint: &'static str| {
+            Failure::new(FailureKind::Refused, "open the bucket", url).hint(hint)
+        };
+        let (name, prefix) = url
+            .strip_prefix("s3://")
+            .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| refused("write it as s3://BUCKET or s3://BUCKET/PREFIX"))?;
+        let prefix = prefix.trim_matches('/');
+        if !prefix.is_empty() && BucketKey::new(prefix).is_err() {
+            return Err(refused("a prefix is segments with / between them, none `.` or `..`"));
+        }
+        // Names of buckets are no host names elsewhere than at Amazon's.
+        let path_style = aws.config().endpoint_url().is_some();
+        let config = aws_sdk_s3::config::Builder::from(aws.config()).force_path_style(path_style);
+        let bucket = Self {
+            client: Client::from_conf(config.build()),
+            name: name.to_owned(),
+            prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+        };
+        let there = bucket.client.head_bucket().bucket(&bucket.name).send().await;
+        there.map_err(|error| failure::opening(&error, url))?;
+        Ok(bucket)
+    }
+
+    /// The key in S3.
+    fn object(&self, key: &BucketKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// For messages.
+    fn place(&self, key: &BucketKey) -> String {
+        format!("s3://{}/{}{key}", self.name, self.prefix)
+    }
+
+    async fn described(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        let said = self
+            .client
+            .head_object()
+            .bucket(&self.name)
+            .key(self.object(key))
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await;
+        match said {
+            Ok(head) => Ok(Some(meta_of(key, &head))),
+            Err(error) if failure::is_missing(&error) => Ok(None),
+            Err(error) => Err(failure::failure(&error, "look at", self.place(key))),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for S3Bucket {
+    async fn put(
+        &self,
+        key: &BucketKey,
+        content_type: &str,
+        body: &mut dyn ByteStream,
+    ) -> Result<ObjectMeta, Failure> {
+        put::put(self, key, content_type, body).await?;
+        self.described(key).await?.ok_or_else(|| {
+            // Somebody deleted it within these milliseconds.
+            Failure::new(FailureKind::Unavailable, "look at", self.place(key))
+        })
+    }
+
+    async fn get(
+        &self,
+        key: &BucketKey,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object>, Failure> {
+        read::get(self, key, range).await
+    }
+
+    async fn head(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        self.described(key).await
+    }
+
+    async fn delete(&self, key: &BucketKey) -> Result<(), Failure> {
+        let said =
+            self.client.delete_object().bucket(&self.name).key(self.object(key)).send().await;
+        said.map(drop).map_err(|error| failure::failure(&error, "delete", self.place(key)))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BucketKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Failure> {
+        list::list(self, prefix, after, limit).await
+    }
+}
+
+fn meta_of(key: &BucketKey, head: &HeadObjectOutput) -> ObjectMeta {
+    ObjectMeta {
+        key: key.clone(),
+        bytes: head.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        content_type: head.content_type().unwrap_or("application/octet-stream").to_owned(),
+        sha256: checksum(head.checksum_sha256()),
+        modified: moment(head.last_modified()),
+    }
+}
+
+/// The checksum as we write it; empty of an object that others put without one.
+fn checksum(said: Option<&str>) -> String {
+    let Some(said) = said else { return String::new() };
+    let (digest, parts) = match said.split_once('-') {
+        Some((digest, parts)) => (digest, Some(parts)),
+        None => (said, None),
+    };
+    let Ok(bytes) = aws_smithy_types::base64::decode(digest) else { return String::new() };
+    let hex = inlet_core::document::hex(&bytes);
+    parts.map_or(hex.clone(), |parts| format!("{hex}-{parts}"))
+}
+
+fn moment(said: Option<&aws_smithy_types::DateTime>) -> Timestamp {
+    Timestamp::from_micros(said.map_or(0, |moment| {
+        moment
+            .secs()
+            .saturating_mul(1_000_000)
+            .saturating_add(i64::from(moment.subsec_nanos()) / 1_000)
+    }))
+}
