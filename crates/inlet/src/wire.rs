@@ -7,6 +7,7 @@ mod password;
 mod postgres;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -54,6 +55,19 @@ pub(crate) struct WiredQueue {
     pub(crate) queue: Arc<dyn Queue>,
     /// The log that is appended to, where the queue is the embedded one and this process sends.
     pub(crate) log: Option<Arc<LogQueue>>,
+    /// Gives back what was received and is not settled, where another worker waits for it.
+    release: Option<Release>,
+}
+
+type Release = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+impl WiredQueue {
+    /// Lets go of the queue, once nothing is received any more.
+    pub(crate) async fn release(&self) {
+        if let Some(release) = &self.release {
+            release().await;
+        }
+    }
 }
 
 impl Engines {
@@ -220,6 +234,12 @@ pub(crate) async fn queue(
         Url { scheme: "log", rest: "", .. } => {
             log_queue(settings, data, instance, &engines.store, queue_use).await
         }
+        Url { scheme: "sqs", .. } => {
+            #[cfg(feature = "aws")]
+            return aws::queue(&settings.queue, &engines.bucket, queue_use).await;
+            #[cfg(not(feature = "aws"))]
+            left_out("queue", "Amazon's services", "aws")
+        }
         url => Err(url.unknown("log:, sqs://NAME and sqs://HOST/ACCOUNT/NAME")),
     }
 }
@@ -244,7 +264,11 @@ async fn log_queue(
     }
     let queue = Arc::new(queue);
     let sends = !matches!(queue_use, QueueUse::Receive);
-    Ok(WiredQueue { queue: Arc::clone(&queue) as Arc<dyn Queue>, log: sends.then_some(queue) })
+    Ok(WiredQueue {
+        queue: Arc::clone(&queue) as Arc<dyn Queue>,
+        log: sends.then_some(queue),
+        release: None,
+    })
 }
 
 /// What writes summaries, by the settings.

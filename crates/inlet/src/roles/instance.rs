@@ -150,6 +150,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         joined
             .map_err(|_| anyhow::anyhow!("a thread of this process panicked; its log says more"))?;
     }
+    queue.release().await;
     engines.close().await;
     drop(announced);
     match reason {

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use inlet_adapters::aws::Aws;
 use inlet_adapters::bucket::S3Bucket;
+use inlet_adapters::queue::{SqsOptions, SqsQueue};
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
-use inlet_core::ports::{Bucket, Secrets};
+use inlet_core::ports::{Bucket, Queue, Secrets};
+
+use super::{QueueUse, WiredQueue};
 
 /// Opens the bucket at `s3://BUCKET/PREFIX`.
 pub(super) async fn bucket(url: &str) -> anyhow::Result<Arc<dyn Bucket>> {
@@ -16,4 +19,26 @@ pub(super) async fn bucket(url: &str) -> anyhow::Result<Arc<dyn Bucket>> {
 pub(super) async fn secrets(url: &str) -> anyhow::Result<Arc<dyn Secrets>> {
     let (aws, options) = (Aws::from_environment().await, SecretsManagerOptions::default());
     Ok(Arc::new(SecretsManagerSecrets::open(&aws, url, &options).await?))
+}
+
+/// Opens the queue at `sqs://NAME`; what is too large for it goes to `bucket`.
+pub(super) async fn queue(
+    url: &str,
+    bucket: &Arc<dyn Bucket>,
+    queue_use: QueueUse,
+) -> anyhow::Result<WiredQueue> {
+    let (aws, overflow) = (Aws::from_environment().await, Arc::clone(bucket));
+    let options = SqsOptions::default();
+    let queue = Arc::new(match queue_use {
+        QueueUse::Send => SqsQueue::open_to_send(&aws, url, overflow, &options).await?,
+        QueueUse::Receive | QueueUse::Both => SqsQueue::open(&aws, url, overflow, &options).await?,
+    });
+    let release = {
+        let queue = Arc::clone(&queue);
+        Box::new(move || {
+            let queue = Arc::clone(&queue);
+            Box::pin(async move { queue.close().await }) as _
+        })
+    };
+    Ok(WiredQueue { queue: queue as Arc<dyn Queue>, log: None, release: Some(release) })
 }
