@@ -61,7 +61,7 @@ fn a_killed_process_loses_nothing_it_acknowledged_and_makes_nothing_twice() {
 }
 
 /// Sends documents, each unlike any other, until the connection breaks.
-fn send(address: &str, kill: u32, sender: usize, sent: &Mutex<Sent>) {
+pub(crate) fn send(address: &str, kill: u32, sender: usize, sent: &Mutex<Sent>) {
     let Ok(stream) = TcpStream::connect(address) else { return };
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;

@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod cli;
+#[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
+mod engines;
 mod first_minute;
 mod kill;
 mod lifecycle;

@@ -1,0 +1,55 @@
+//! The engines that teams run, against real servers: each alone, all together, and several
+//! processes that share them while they are killed.
+
+mod bad_input;
+mod kill;
+mod outage;
+mod scenario;
+mod servers;
+
+use scenario::works_as_promised;
+use servers::{AWS, Namespace, POSTGRES, REDIS};
+
+use crate::server::{Server, TOKEN};
+
+/// Runs `inlet up` with these flags and holds it to what a user expects.
+fn up_with(flags: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start_in("up", &data, flags, Some(TOKEN), &AWS.variables());
+    works_as_promised(&server, &data, flags);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn documents_live_in_postgres() {
+    up_with(&["--store", &POSTGRES.database()]);
+}
+
+#[test]
+fn documents_wait_in_sqs() {
+    up_with(&["--queue", &AWS.queue(&Namespace::new())]);
+}
+
+#[test]
+fn summaries_live_in_s3() {
+    up_with(&["--bucket", &AWS.bucket()]);
+}
+
+#[test]
+fn documents_are_remembered_by_redis() {
+    up_with(&["--cache", &REDIS.url()]);
+}
+
+#[test]
+fn tokens_are_kept_in_secrets_manager() {
+    up_with(&["--secrets", &AWS.secret()]);
+}
+
+#[test]
+fn all_of_them_work_together() {
+    let (postgres, queue) = (POSTGRES.database(), AWS.queue(&Namespace::new()));
+    let (bucket, redis, secrets) = (AWS.bucket(), REDIS.url(), AWS.secret());
+    let flags = ["--store", &postgres, "--queue", &queue, "--bucket", &bucket, "--cache", &redis];
+    up_with(&[&flags[..], &["--secrets", &secrets]].concat());
+}

@@ -1,0 +1,119 @@
+//! What a user expects of Inlet, whatever engines stand behind it.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::servers::AWS;
+use crate::server::{Server, inlet, until};
+
+/// Sends, reads, repeats, conflicts, erases and sums up.
+pub(super) fn works_as_promised(server: &Server, data: &Path, flags: &[&str]) {
+    a_document_comes_back_byte_for_byte(server);
+    a_repeat_is_no_second_document(server);
+    a_key_with_another_body_is_a_conflict(server);
+    a_batch_is_listed_in_order(server);
+    an_erased_document_stays_erased(server);
+    a_large_document_is_no_exception(server);
+    a_summary_is_written(server, data, flags);
+    let ready = server.get("/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.text());
+}
+
+fn a_document_comes_back_byte_for_byte(server: &Server) {
+    let body = "{\"a\": 1.00,\t\"b\": \"\\u00e9\u{e9}\u{1f600}\",\n \"c\": 1e2}";
+    let id = server.save(body);
+    server.wait_until_stored(&id);
+    let found = server.get(&format!("/api/documents/{id}"));
+    assert_eq!((found.status, found.text()), (200, body.to_owned()));
+    // The second time it may come from the cache.
+    let again = server.get(&format!("/api/documents/{id}"));
+    assert_eq!((again.status, again.text()), (200, body.to_owned()));
+    let unknown = server.get("/api/receipts/0190a0b0-0000-7000-8000-000000000000");
+    assert_eq!(unknown.status, 404, "{}", unknown.text());
+}
+
+fn a_repeat_is_no_second_document(server: &Server) {
+    let send = || {
+        let headers = [("Idempotency-Key", "order-1")];
+        let answer = server.post("/api/save?stream=repeats", &headers, br#"{"order":1}"#);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        answer.json()["MessageId"].as_str().unwrap().to_owned()
+    };
+    let id = send();
+    server.wait_until_stored(&id);
+    assert_eq!(send(), id);
+    // Behind the repeat in the queue: once this is stored, the repeat was dealt with.
+    let marker = server.save(r#"{"behind":"the repeat"}"#);
+    server.wait_until_stored(&marker);
+    until("the stream has one document", || stream(server, "repeats")["documents"] == 1);
+}
+
+fn a_key_with_another_body_is_a_conflict(server: &Server) {
+    let headers = [("Idempotency-Key", "order-1")];
+    let answer = server.post("/api/save?stream=repeats", &headers, br#"{"order":2}"#);
+    assert_eq!(answer.status, 409, "{}", answer.text());
+}
+
+fn a_batch_is_listed_in_order(server: &Server) {
+    let lines: Vec<String> = (0..50).map(|n| json!({ "n": n }).to_string()).collect();
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let body = lines.join("\n");
+    let answer = server.post("/api/save/batch?stream=batch", &headers, body.as_bytes());
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    until("the batch is stored", || stream(server, "batch")["documents"] == 50);
+    let mut found = Vec::new();
+    let mut path = "/api/documents?stream=batch&limit=20".to_owned();
+    loop {
+        let page = server.get(&path).json();
+        let documents = page["documents"].as_array().unwrap();
+        found.extend(documents.iter().map(|one| one["body"].as_str().unwrap().to_owned()));
+        if page["more"] != true {
+            break;
+        }
+        let next = page["next"].as_str().unwrap();
+        path = format!("/api/documents?stream=batch&limit=20&cursor={next}");
+    }
+    found.sort_unstable();
+    let mut expected = lines;
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+fn an_erased_document_stays_erased(server: &Server) {
+    let id = server.save(r#"{"erase":"me"}"#);
+    server.wait_until_stored(&id);
+    assert_eq!(server.get(&format!("/api/documents/{id}")).status, 200);
+    assert_eq!(server.delete(&format!("/api/documents/{id}")).status, 204);
+    assert_eq!(server.get(&format!("/api/documents/{id}")).status, 404);
+}
+
+/// Larger than an item of DynamoDB may be.
+fn a_large_document_is_no_exception(server: &Server) {
+    let body = json!({ "filler": "x".repeat(700_000) }).to_string();
+    let id = server.save(&body);
+    server.wait_until_stored(&id);
+    assert_eq!(server.get(&format!("/api/documents/{id}")).text(), body);
+}
+
+fn a_summary_is_written(server: &Server, data: &Path, flags: &[&str]) {
+    let week = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).date().iso_week_date();
+    let week = format!("{}-W{:02}", week.year(), week.week());
+    let output = inlet(data.parent().unwrap())
+        .args(["summarize", "--week", &week, "--data"])
+        .arg(data)
+        .args(flags)
+        .envs(AWS.variables())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = server.get(&format!("/api/summaries/{week}.json"));
+    assert_eq!(summary.status, 200, "{}", summary.text());
+    assert!(summary.json()["total"]["documents"].as_u64().unwrap() >= 53, "{}", summary.text());
+}
+
+fn stream(server: &Server, name: &str) -> serde_json::Value {
+    let streams = server.get("/api/streams").json();
+    let streams = streams["streams"].as_array().unwrap();
+    streams.iter().find(|one| one["stream"] == name).cloned().unwrap_or_default()
+}

@@ -1,0 +1,158 @@
+//! One server of each kind for all tests of this binary; each test gets a place of its own in it.
+
+use std::process::Output;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use inlet_testkit::server::{Server, ServerKind};
+use ureq::Agent;
+
+use crate::server::inlet;
+
+/// PostgreSQL.
+pub(super) static POSTGRES: LazyLock<Postgres> =
+    LazyLock::new(|| Postgres(Server::start(ServerKind::Postgres)));
+/// The emulator of Amazon's services.
+pub(super) static AWS: LazyLock<Aws> = LazyLock::new(|| Aws(Server::start(ServerKind::Moto)));
+/// Redis.
+pub(super) static REDIS: LazyLock<Redis> =
+    LazyLock::new(|| Redis(Server::start(ServerKind::Redis)));
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A name that no other test has.
+pub(super) struct Namespace(String);
+
+impl Namespace {
+    pub(super) fn new() -> Self {
+        Self(format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// PostgreSQL with a database a test.
+pub(super) struct Postgres(pub(super) Server);
+
+impl Postgres {
+    /// The URL of a new database in which the schema has been made by `inlet migrate`.
+    pub(super) fn database(&self) -> String {
+        let url = self.empty_database();
+        migrate(&["--store", &url]);
+        url
+    }
+
+    /// The URL of a new database without a schema.
+    pub(super) fn empty_database(&self) -> String {
+        let name = Namespace::new();
+        let admin = self.url("postgres");
+        let made = std::process::Command::new("psql")
+            .args([&admin, "-qc", &format!("CREATE DATABASE {}", name.name())])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.url(name.name())
+    }
+
+    pub(super) fn url(&self, database: &str) -> String {
+        format!("postgres://inlet:inlet@127.0.0.1:{}/{database}", self.0.port())
+    }
+}
+
+/// The emulator with a table, a queue, a bucket and a secret a test.
+pub(super) struct Aws(pub(super) Server);
+
+impl Aws {
+    /// What a process needs to find it.
+    pub(super) fn variables(&self) -> Vec<(String, String)> {
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        vec![
+            variable("AWS_ENDPOINT_URL", &self.url()),
+            variable("AWS_REGION", "eu-central-1"),
+            variable("AWS_ACCESS_KEY_ID", "test"),
+            variable("AWS_SECRET_ACCESS_KEY", "test"),
+        ]
+    }
+
+    /// The URL of a new queue with a dead-letter queue, `NAME-dead`.
+    pub(super) fn queue(&self, name: &Namespace) -> String {
+        let name = name.name();
+        self.sqs("CreateQueue", &format!(r#"{{"QueueName":"{name}-dead"}}"#));
+        let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}-dead");
+        let policy = format!(r#"{{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":5}}"#);
+        // A crashed worker's messages come again after this.
+        let attributes = format!(r#"{{"RedrivePolicy":"{policy}","VisibilityTimeout":"5"}}"#);
+        self.sqs("CreateQueue", &format!(r#"{{"QueueName":"{name}","Attributes":{attributes}}}"#));
+        format!("sqs://{name}")
+    }
+
+    /// The URL of a new bucket, with a prefix.
+    pub(super) fn bucket(&self) -> String {
+        let name = format!("bucket-{}", Namespace::new().name());
+        let body = "<CreateBucketConfiguration><LocationConstraint>eu-central-1\
+                    </LocationConstraint></CreateBucketConfiguration>";
+        let request = Agent::new_with_defaults()
+            .put(format!("{}/{name}", self.url()))
+            .header("Authorization", authorization("s3"));
+        assert_eq!(request.send(body).unwrap().status(), 200);
+        format!("s3://{name}/inlet")
+    }
+
+    /// The URL of a secret that nobody made yet.
+    pub(super) fn secret(&self) -> String {
+        format!("aws-secrets-manager://inlet-{}", Namespace::new().name())
+    }
+
+    /// Puts a text on a queue, as any other client would.
+    pub(super) fn put_on_queue(&self, url: &str, body: &str) {
+        let name = url.strip_prefix("sqs://").unwrap();
+        let body = serde_json::json!({
+            "QueueUrl": format!("{}/123456789012/{name}", self.url()),
+            "MessageBody": body,
+        });
+        self.sqs("SendMessage", &body.to_string());
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port())
+    }
+
+    fn sqs(&self, action: &str, body: &str) {
+        let request = Agent::new_with_defaults()
+            .post(self.url())
+            .header("Authorization", authorization("sqs"))
+            .header("Content-Type", "application/x-amz-json-1.0")
+            .header("X-Amz-Target", format!("AmazonSQS.{action}"));
+        assert_eq!(request.send(body).unwrap().status(), 200, "{action} {body}");
+    }
+}
+
+/// Redis, shared by all tests: ids differ.
+pub(super) struct Redis(pub(super) Server);
+
+impl Redis {
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.0.port())
+    }
+}
+
+/// Runs `inlet migrate`.
+pub(super) fn migrate(flags: &[&str]) {
+    let output = try_migrate(flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub(super) fn try_migrate(flags: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    inlet(directory.path()).arg("migrate").args(flags).envs(AWS.variables()).output().unwrap()
+}
+
+/// The emulator reads the region and the service from it and checks nothing.
+fn authorization(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=test/20261121/eu-central-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0"
+    )
+}
