@@ -109,7 +109,7 @@ impl TlsCertificates {
     }
 
     /// What takes a connection with these certificates.
-    pub fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.config))
     }
 }

@@ -5,6 +5,8 @@ mod load;
 mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -135,6 +137,21 @@ fn plain_http_is_redirected_and_reaches_no_instance() {
 }
 
 #[test]
+fn a_request_that_is_not_well_framed_reaches_no_instance() {
+    let fleet = Fleet::start(&[]);
+    let mut stream = TcpStream::connect(fleet.server.plain_address()).unwrap();
+    let request = "POST /api/save HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "one answer: {answer}");
+    assert!(answer.contains("\"errorType\":\"RequestMalformed\""), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("x-instance-id"), "{answer}");
+}
+
+#[test]
 fn the_children_of_an_up_that_is_killed_end_by_themselves() {
     let fleet = Fleet::start(&[]);
     let status = fleet.status();
@@ -187,6 +204,7 @@ fn the_figures_of_edge_instances_zones_and_worker_are_on_one_page() {
         "inlet_child_ready{child=\"t-b2\",zone=\"b\"} 1",
         "inlet_child_restarts_total{child=\"t-persist\",zone=\"\"} 0",
         "inlet_zone_up{zone=\"b\"} 1",
+        "inlet_connections_refused_total 0",
         "inlet_dead_documents_total 0",
     ] {
         until(line, || has(line));
