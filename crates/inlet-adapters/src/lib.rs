@@ -3,7 +3,7 @@
 //! | port | adapter |
 //! | --- | --- |
 //! | [`queue`] | [`queue::LogQueue`]: logs on this machine's disk; `queue::SqsQueue`: Amazon SQS |
-//! | [`store`] | [`store::SqliteStore`]: one SQLite file; `store::PostgresStore`: a PostgreSQL database |
+//! | [`store`] | [`store::SqliteStore`]: one SQLite file; `store::PostgresStore`: a PostgreSQL database; `store::DynamoStore`: a DynamoDB table |
 //! | [`bucket`] | [`bucket::DirectoryBucket`]: a directory |
 //! | [`cache`] | [`cache::MemoryCache`]: in this process |
 //! | [`secrets`] | [`secrets::FileSecrets`]: a directory only its owner can read |

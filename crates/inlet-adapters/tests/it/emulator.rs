@@ -47,6 +47,8 @@ fn try_call(port: u16, operation: &str, input: &Value) -> (u16, Value) {
 pub(crate) enum Act {
     /// Passes it on.
     Forward,
+    /// Passes it on and loses the answer.
+    Swallow,
     /// Answers with this status and JSON.
     Answer(u16, Value),
     /// Closes the connection.
@@ -100,6 +102,7 @@ fn serve(mut client: TcpStream, upstream: u16, rule: &Mutex<Rule>) -> std::io::R
         let act = (rule.lock().unwrap())(&request.operation, &input.unwrap_or(Value::Null));
         match act {
             Act::Forward => client.write_all(&request.exchange(upstream)?.bytes)?,
+            Act::Swallow => return request.exchange(upstream).map(drop),
             Act::Close => return Ok(()),
             Act::Answer(status, value) => {
                 let body = value.to_string();

@@ -5,6 +5,8 @@
 
 mod directory;
 #[cfg(feature = "aws")]
+mod dynamodb;
+#[cfg(feature = "aws")]
 mod emulator;
 mod file;
 mod log;

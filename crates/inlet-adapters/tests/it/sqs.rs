@@ -423,7 +423,8 @@ async fn a_server_that_answers_nothing_is_told_in_time_and_nothing_is_lost() {
     let server = Server::start(ServerKind::Moto);
     let aws = aws_at(server.port()).await;
     call(server.port(), "AmazonSQS.CreateQueue", &json!({ "QueueName": "q" }));
-    let options = SqsOptions { send_ms: 1_000, poll_s: 1, ..SqsOptions::default() };
+    let options =
+        SqsOptions { send_ms: 1_000, poll_s: 1, visibility_s: Some(2), ..SqsOptions::default() };
     let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::default());
     let queue = SqsQueue::open(&aws, "sqs://q", bucket, &options).await.unwrap();
     queue.send(&[document(1)]).await.unwrap();

@@ -141,7 +141,9 @@ pub struct TallyRow {
 ///
 /// Contract:
 /// 1. `put_batch` is atomic: documents, dead letters, tallies and cursor are all there
-///    afterwards, durably, or none of them is. It returns one outcome a document, in order.
+///    afterwards, durably, or none of them is. It returns one outcome a document, in order. An
+///    engine whose transactions are bounded may take several, one behind the other: each document
+///    with its counts and its letter is in one of them, and the cursor comes with the last.
 /// 2. A document that is there already with the same bytes is a duplicate: stored once, counted
 ///    once, also within one batch.
 /// 3. A document that is there already with other bytes becomes a dead letter with

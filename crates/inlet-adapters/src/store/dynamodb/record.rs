@@ -1,0 +1,168 @@
+//! The item of an id: the document, the mark of its erasure, and whether it has dead letters.
+//!
+//! ```text
+//! d#ID / d    rev          grows with every write; each write names the one it saw
+//!             erased_us    when the id was erased last
+//!             letters      how many dead letters the id has
+//!             stream, received_us, stored_us, key, bytes, sha256, lane, n
+//!             body         the bytes, or
+//!             overflow     where in the bucket they are
+//! ```
+//!
+//! All that must hold of an id holds by this one item: that it is stored once, that it stays
+//! erased, that a letter goes when its document is stored.
+
+use aws_sdk_dynamodb::types::{Put, builders::PutBuilder};
+use bytes::Bytes;
+use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp};
+use inlet_core::failure::Failure;
+use inlet_core::id::DocumentId;
+
+use super::attributes::{
+    Item, binary, find_binary, find_number, find_text, key, must, number, text,
+};
+
+/// The item of an id; empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    /// 0 where there is no item.
+    pub(super) rev: u64,
+    pub(super) erased_us: Option<i64>,
+    pub(super) letters: u32,
+    pub(super) stored: Option<Stored>,
+}
+
+/// A document in its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) stream: StreamName,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) received: Timestamp,
+    pub(super) stored: Timestamp,
+    pub(super) bytes: u64,
+    pub(super) sha256: [u8; 32],
+    pub(super) body: Body,
+    /// Where in the order of the store it is.
+    pub(super) lane: u8,
+    pub(super) n: u64,
+}
+
+/// A body, or where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Body {
+    Here(Bytes),
+    There(String),
+}
+
+impl Body {
+    pub(super) fn overflow(&self) -> Option<&str> {
+        match self {
+            Self::Here(_) => None,
+            Self::There(key) => Some(key),
+        }
+    }
+
+    pub(super) fn write(&self, item: &mut Item) {
+        match self {
+            Self::Here(body) => item.insert("body".to_owned(), binary(body.as_ref())),
+            Self::There(key) => item.insert("overflow".to_owned(), text(key)),
+        };
+    }
+
+    pub(super) fn read(item: &Item) -> Result<Self, Failure> {
+        if let Some(key) = find_text(item, "overflow") {
+            return Ok(Self::There(key.to_owned()));
+        }
+        let body = must(find_binary(item, "body"), item, "body")?;
+        Ok(Self::Here(Bytes::copy_from_slice(body)))
+    }
+}
+
+impl Record {
+    pub(super) fn key(id: DocumentId) -> Item {
+        key(format!("d#{id}"), "d")
+    }
+
+    pub(super) fn read(item: &Item) -> Result<Self, Failure> {
+        let stored = match find_text(item, "stream") {
+            None => None,
+            Some(stream) => Some(Stored {
+                stream: must(StreamName::new(stream).ok(), item, "stream")?,
+                key: match find_text(item, "key") {
+                    None => None,
+                    Some(key) => Some(must(IdempotencyKey::new(key).ok(), item, "key")?),
+                },
+                received: moment(item, "received_us")?,
+                stored: moment(item, "stored_us")?,
+                bytes: must(find_number(item, "bytes"), item, "bytes")?,
+                sha256: sha256(item)?,
+                body: Body::read(item)?,
+                lane: must(find_number(item, "lane"), item, "lane")?,
+                n: must(find_number(item, "n"), item, "n")?,
+            }),
+        };
+        Ok(Self {
+            rev: must(find_number(item, "rev"), item, "rev")?,
+            erased_us: find_number(item, "erased_us"),
+            letters: find_number(item, "letters").unwrap_or(0),
+            stored,
+        })
+    }
+
+    fn write(&self, id: DocumentId) -> Item {
+        let mut item = Self::key(id);
+        let mut set = |name: &str, value| drop(item.insert(name.to_owned(), value));
+        set("rev", number(self.rev));
+        if let Some(erased_us) = self.erased_us {
+            set("erased_us", number(erased_us));
+        }
+        if self.letters > 0 {
+            set("letters", number(self.letters));
+        }
+        if let Some(stored) = &self.stored {
+            set("stream", text(stored.stream.as_str()));
+            set("received_us", number(stored.received.as_micros()));
+            set("stored_us", number(stored.stored.as_micros()));
+            set("bytes", number(stored.bytes));
+            set("sha256", binary(stored.sha256));
+            set("lane", number(stored.lane));
+            set("n", number(stored.n));
+            if let Some(key) = &stored.key {
+                set("key", text(key.as_str()));
+            }
+            stored.body.write(&mut item);
+        }
+        item
+    }
+
+    /// Puts this in the place of what was seen as `before`, and of nothing else.
+    pub(super) fn put(&self, id: DocumentId, before: u64) -> PutBuilder {
+        let after = Self { rev: before + 1, ..self.clone() };
+        let put = Put::builder().set_item(Some(after.write(id)));
+        if before == 0 {
+            return put.condition_expression("attribute_not_exists(pk)");
+        }
+        put.condition_expression("rev = :rev").expression_attribute_values(":rev", number(before))
+    }
+
+    /// Whether what was received then is erased by now.
+    pub(super) fn erases(&self, received: Timestamp) -> bool {
+        self.erased_us.is_some_and(|erased_us| received.as_micros() <= erased_us)
+    }
+}
+
+impl Stored {
+    /// The document with this body.
+    pub(super) fn with(self, id: DocumentId, body: Bytes) -> StoredDocument {
+        let Self { stream, key, received, stored, .. } = self;
+        StoredDocument { document: Document { id, stream, key, received, body }, stored }
+    }
+}
+
+pub(super) fn moment(item: &Item, attribute: &'static str) -> Result<Timestamp, Failure> {
+    must(find_number(item, attribute), item, attribute).map(Timestamp::from_micros)
+}
+
+pub(super) fn sha256(item: &Item) -> Result<[u8; 32], Failure> {
+    must(find_binary(item, "sha256").and_then(|sum| sum.try_into().ok()), item, "sha256")
+}
