@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -29,8 +29,16 @@ const LINES_MAX: usize = 8192;
 /// Where the lines go.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    lines: SyncSender<Vec<u8>>,
+    entries: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
+}
+
+/// What the writing thread is given.
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    /// Tell this one that all before it is written.
+    Mark(SyncSender<()>),
 }
 
 impl AccessLog {
@@ -41,13 +49,13 @@ impl AccessLog {
     /// # Errors
     /// When the system gives no thread.
     pub fn to(writer: impl Write + Send + 'static) -> io::Result<(Self, JoinHandle<()>)> {
-        let (lines, waiting) = sync_channel(LINES_MAX);
+        let (entries, waiting) = sync_channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = dropped.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write_lines(&waiting, writer, &counted))?;
-        Ok((Self { lines, dropped }, thread))
+        Ok((Self { entries, dropped }, thread))
     }
 
     /// How many lines were not written.
@@ -55,28 +63,44 @@ impl AccessLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Waits until all lines up to here are written, but for no longer than `wait_max`; says whether
+    /// they are. It blocks.
+    pub fn flush(&self, wait_max: Duration) -> bool {
+        let (mark, written) = sync_channel(1);
+        self.entries.send(Entry::Mark(mark)).is_ok() && written.recv_timeout(wait_max).is_ok()
+    }
+
     fn line(&self, line: Vec<u8>) {
-        if self.lines.try_send(line).is_err() {
+        if self.entries.try_send(Entry::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn write_lines(waiting: &Receiver<Vec<u8>>, writer: impl Write, dropped: &AtomicU64) {
+fn write_lines(waiting: &Receiver<Entry>, writer: impl Write, dropped: &AtomicU64) {
     let mut writer = BufWriter::with_capacity(64 << 10, writer);
-    while let Ok(line) = waiting.recv() {
-        let mut lines = 1;
-        let mut result = writer.write_all(&line);
-        while result.is_ok()
-            && lines < LINES_MAX as u64
-            && let Ok(line) = waiting.try_recv()
-        {
-            result = writer.write_all(&line);
-            lines += 1;
+    let mut marks = Vec::new();
+    while let Ok(first) = waiting.recv() {
+        let mut lines = 0;
+        let mut result = Ok(());
+        let mut next = Some(first);
+        while let Some(entry) = next {
+            match entry {
+                Entry::Line(line) => {
+                    lines += 1;
+                    result = result.and_then(|()| writer.write_all(&line));
+                }
+                Entry::Mark(mark) => marks.push(mark),
+            }
+            next = if lines < LINES_MAX as u64 { waiting.try_recv().ok() } else { None };
         }
         if let Err(error) = result.and_then(|()| writer.flush()) {
             dropped.fetch_add(lines, Ordering::Relaxed);
             tracing::warn!(%error, "the access log could not be written");
+        }
+        for mark in marks.drain(..) {
+            // Whoever waited may have given up.
+            mark.try_send(()).unwrap_or_default();
         }
     }
 }

@@ -55,11 +55,13 @@ pub(crate) struct BackendBody {
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl EdgeBody {
-    pub(crate) fn kept(bytes: Bytes) -> Self {
+impl From<Bytes> for EdgeBody {
+    fn from(bytes: Bytes) -> Self {
         Self { source: Source::Kept(bytes), record: None }
     }
+}
 
+impl EdgeBody {
     pub(crate) fn backend(body: BackendBody) -> Self {
         Self { source: Source::Backend(Box::new(body)), record: None }
     }

@@ -4,15 +4,19 @@ mod keep;
 mod metrics;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
-use http::{Request, Response, Uri, request};
+use http::{HeaderMap, Request, Response, Uri, request};
 use http_body::Body;
 use inlet_server::PagesError;
 use tokio::sync::Notify;
@@ -22,10 +26,12 @@ use crate::backend::{Backend, BackendTlsError};
 use crate::body::{BoxError, EdgeBody};
 use crate::clock::{Clock, now};
 use crate::files::{Files, FilesError};
-use crate::firewall::{Firewall, FirewallError, Model, Permit, RouteError, Subject, Verdict};
+use crate::firewall::{
+    Firewall, FirewallError, Model, Permit, Route, RouteError, Subject, Verdict,
+};
 use crate::fleet::Fleet;
 use crate::forward::{Outbound, OutboundBody};
-use crate::headers::{Peer, client_address, prepare_answer, prepare_request, request_id};
+use crate::headers::{Peer, client_address, fresh_id, prepare_answer, prepare_request, request_id};
 use crate::limits::{Admission, Limits, OverLimit, Plans};
 use crate::options::{BackendOptions, EdgeOptions};
 use crate::pages::Pages;
@@ -49,7 +55,7 @@ pub(crate) struct State {
     pub(crate) fleet: Fleet,
     pub(crate) budget: Budget,
     pub(crate) clock: Clock,
-    model: Model,
+    model: ArcSwap<Model>,
     firewall: Firewall,
     limits: Limits,
     files: Option<Files>,
@@ -103,7 +109,7 @@ struct Asked {
     began: Instant,
     peer: Peer,
     is_peer_trusted: bool,
-    client: std::net::IpAddr,
+    client: IpAddr,
     id: HeaderValue,
     method: http::Method,
     uri: Uri,
@@ -125,7 +131,7 @@ impl Edge {
             fleet: Fleet::new(options.zone.clone(), options.balance.clone()),
             budget: Budget::new(&options.retry, now()),
             clock: Clock::new(),
-            model: Model::new(options.routes.clone())?,
+            model: ArcSwap::from_pointee(Model::new(options.routes.clone())?),
             firewall: Firewall::load(options.firewall.clone())?,
             limits: Limits::new(options.plans.clone()),
             files: options.files.clone().map(Files::new).transpose()?,
@@ -144,8 +150,9 @@ impl Edge {
 
     /// Answers a request that came from `peer`.
     ///
-    /// The caller has checked the framing of the message, has deadlines for what the client sends
-    /// and takes, and catches panics. Dropping the future breaks off the request to the backend.
+    /// The caller has checked the framing of the message, and has deadlines for what the client
+    /// sends and takes; an error of the body that is a
+    /// [`PacedBodyError::Late`](inlet_server::PacedBodyError::Late) is answered `408`. Dropping the future breaks off the request to the backend.
     pub async fn call<B>(&self, request: Request<B>, peer: Peer) -> Response<EdgeBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -155,28 +162,48 @@ impl Edge {
         let (head, body) = request.into_parts();
         let asked = state.asked(&head, peer);
         let mut trace = Trace::default();
-        let (mut answer, refused) = match state.serve(head, body, &asked, &mut trace).await {
+        let served = caught(state.serve(head, body, &asked, &mut trace)).await;
+        let served = served.unwrap_or_else(|| {
+            let (method, path) = (&asked.method, asked.uri.path());
+            tracing::error!(%method, path, "answering a request panicked");
+            Err(Problem::internal())
+        });
+        let (answer, refused) = match served {
             Ok(answer) => (answer, None),
             Err(problem) => (state.refuse(&problem, &asked), Some(problem.code)),
         };
-        let headers = answer.headers_mut();
-        match trace.over_limit.take() {
-            Some(over_limit) => over_limit.put_fields(headers),
-            None => trace.admission.put_fields(headers),
-        }
-        if let Some(hsts) = state.hsts.as_ref().filter(|_| asked.peer.is_tls) {
-            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-        let class = usize::from(answer.status().as_u16() / 100).min(5);
-        state.answers[class].fetch_add(1, Ordering::Relaxed);
-        match &state.options.access_log {
-            Some(log) => {
-                let line = state.line(&asked, &trace, answer.status().as_u16(), refused);
-                let record = Box::new(Record::new(log.clone(), asked.began, line));
-                answer.map(|body| body.recorded(record))
-            }
-            None => answer,
-        }
+        state.finish(answer, &asked, trace, refused)
+    }
+
+    /// Answers a request that is refused unseen.
+    pub(crate) fn refuse(
+        &self,
+        head: &request::Parts,
+        peer: Peer,
+        problem: &Problem,
+    ) -> Response<EdgeBody> {
+        let state = &*self.state;
+        let asked = state.asked(head, peer);
+        let answer = state.refuse(problem, &asked);
+        state.finish(answer, &asked, Trace::default(), Some(problem.code))
+    }
+
+    /// Finishes an answer that was made for a request without looking at the model and the rules.
+    pub(crate) fn answer(
+        &self,
+        head: &request::Parts,
+        peer: Peer,
+        mut answer: Response<EdgeBody>,
+    ) -> Response<EdgeBody> {
+        let state = &*self.state;
+        let asked = state.asked(head, peer);
+        prepare_answer(answer.headers_mut(), &asked.id);
+        state.finish(answer, &asked, Trace::default(), None)
+    }
+
+    /// Whom a request is counted for.
+    pub(crate) fn client_address(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        client_address(peer, headers, &self.state.options.trusted_proxies)
     }
 
     /// Reads the firewall's file again. On an error the old rules stay in force.
@@ -197,10 +224,29 @@ impl Edge {
         Ok(())
     }
 
+    /// Takes other routes.
+    ///
+    /// # Errors
+    /// When one is none; then the old ones stay.
+    pub fn set_routes(&self, routes: Vec<Route>) -> Result<(), EdgeError> {
+        self.state.model.store(Arc::new(Model::new(routes)?));
+        Ok(())
+    }
+
     /// Takes other usage plans. What was counted stays counted.
     pub fn set_plans(&self, plans: Plans) {
         self.state.limits.set_plans(plans);
     }
+}
+
+/// What `future` comes to, or nothing where it panics.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }
 
 fn read_pages(folder: Option<&PathBuf>) -> Result<Pages, PagesError> {
@@ -240,7 +286,7 @@ impl State {
         let file = self.files.as_ref().and_then(|files| Some((files, files.relative(&path)?)));
         let permit = match file {
             Some(_) => Permit { body_bytes_max: 0, is_keyed: false },
-            None => self.model.permit(&head.method, &path, &head.headers, announced)?,
+            None => self.model.load().permit(&head.method, &path, &head.headers, announced)?,
         };
         let bytes = announced.unwrap_or(0);
         self.check_rules(&head, &path, asked, bytes)?;
@@ -256,6 +302,9 @@ impl State {
             let mut answer = Box::pin(files.answer(&head.method, relative, &head.headers)).await?;
             prepare_answer(answer.headers_mut(), &asked.id);
             return Ok(answer);
+        }
+        if permit.is_keyed && self.options.retry.mints_keys {
+            head.headers.entry(IDEMPOTENCY_KEY).or_insert_with(fresh_id);
         }
         let is_keyed = permit.is_keyed && head.headers.contains_key(IDEMPOTENCY_KEY);
         let kept_bytes_max = self.options.retry.kept_bytes_max;
@@ -302,6 +351,34 @@ impl State {
         *problems.entry(problem.code).or_default() += 1;
         drop(problems);
         problem.answer(asked.accept.as_ref(), asked.uri.path(), &asked.id, &self.pages.load())
+    }
+
+    /// Adds what every answer carries, counts it, and has it logged.
+    fn finish(
+        &self,
+        mut answer: Response<EdgeBody>,
+        asked: &Asked,
+        mut trace: Trace,
+        refused: Option<&'static str>,
+    ) -> Response<EdgeBody> {
+        let headers = answer.headers_mut();
+        match trace.over_limit.take() {
+            Some(over_limit) => over_limit.put_fields(headers),
+            None => trace.admission.put_fields(headers),
+        }
+        if let Some(hsts) = self.hsts.as_ref().filter(|_| asked.peer.is_tls) {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        let class = usize::from(answer.status().as_u16() / 100).min(5);
+        self.answers[class].fetch_add(1, Ordering::Relaxed);
+        match &self.options.access_log {
+            Some(log) => {
+                let line = self.line(asked, &trace, answer.status().as_u16(), refused);
+                let record = Box::new(Record::new(log.clone(), asked.began, line));
+                answer.map(|body| body.recorded(record))
+            }
+            None => answer,
+        }
     }
 
     fn line(

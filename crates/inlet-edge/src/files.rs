@@ -129,13 +129,13 @@ impl Files {
         let length = found.length;
         let (status, body) = match found.content {
             Content::Unchanged => (StatusCode::NOT_MODIFIED, None),
-            Content::Kept(bytes) => (StatusCode::OK, Some(EdgeBody::kept(bytes))),
+            Content::Kept(bytes) => (StatusCode::OK, Some(EdgeBody::from(bytes))),
             Content::Open(file) => {
                 (StatusCode::OK, Some(EdgeBody::file(FileBody::new(file, length))))
             }
         };
         let has_body = body.is_some();
-        let mut answer = Response::new(body.unwrap_or_else(|| EdgeBody::kept(Bytes::new())));
+        let mut answer = Response::new(body.unwrap_or_else(|| EdgeBody::from(Bytes::new())));
         *answer.status_mut() = status;
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, self.cache_control.clone());

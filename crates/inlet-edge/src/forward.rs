@@ -81,7 +81,8 @@ impl OutboundBody {
             let body = http_body_util::BodyExt::map_err(body, Into::into);
             return Ok(Self::Streamed(Some(Box::pin(body)), Arc::new(Upload::new(bytes_max))));
         }
-        read(body).await.map(Self::Kept)
+        let read = read(body).await.map(Self::Kept);
+        read.map_err(|fault| fault_problem(fault, bytes_max))
     }
 
     /// How much of it came from the client, in bytes.
@@ -124,9 +125,10 @@ impl OutboundBody {
 }
 
 /// Reads a body whose length is announced. Where it comes in one piece it is not copied.
-async fn read<B>(body: B) -> Result<Bytes, Problem>
+async fn read<B>(body: B) -> Result<Bytes, UploadFault>
 where
     B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
 {
     let mut body = pin!(body);
     let mut first = Bytes::new();
@@ -134,7 +136,7 @@ where
     loop {
         let next = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         let Some(frame) = next else { break };
-        let Ok(frame) = frame else { return Err(Problem::body_incomplete()) };
+        let frame = frame.map_err(|error| UploadFault::of(&error.into()))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.is_empty() {
             first = data;
@@ -167,7 +169,7 @@ impl State {
                 Err(failed) => failed,
             };
             let progress = match failed {
-                Failed::Upload(fault) => return Err(upload_problem(fault, outbound)),
+                Failed::Upload(fault) => return Err(fault_problem(fault, outbound.body_bytes_max)),
                 Failed::Connect => Progress::Unsent,
                 Failed::Broken(progress, _) | Failed::Silent(progress) => progress,
             };
@@ -304,10 +306,11 @@ impl State {
     }
 }
 
-fn upload_problem(fault: UploadFault, outbound: &Outbound) -> Problem {
+fn fault_problem(fault: UploadFault, body_bytes_max: u64) -> Problem {
     match fault {
-        UploadFault::TooLarge => Problem::body_too_large(outbound.body_bytes_max),
+        UploadFault::TooLarge => Problem::body_too_large(body_bytes_max),
         UploadFault::Incomplete => Problem::body_incomplete(),
+        UploadFault::Late => Problem::body_timeout(),
     }
 }
 

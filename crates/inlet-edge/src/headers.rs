@@ -96,7 +96,8 @@ fn is_safe_id(id: &[u8]) -> bool {
     (1..=GIVEN_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(is_safe)
 }
 
-fn fresh_id() -> HeaderValue {
+/// A fresh UUID (version 4).
+pub(crate) fn fresh_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut id: [u8; 16] = rand::rng().random();
     id[6] = (id[6] & 0x0f) | 0x40;

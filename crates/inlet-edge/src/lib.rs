@@ -2,15 +2,15 @@
 //!
 //! It owns everything between a request that a server has taken from a client and the answer it
 //! gets back: what is let through, how much, to which instance, and what happens when that one
-//! fails. It imports no other crate of Inlet. It does not listen, end TLS or keep deadlines for
-//! clients: that is the server's, which calls [`Edge::call`] for each request. Wire it like this:
+//! fails. Of Inlet's other crates it imports `inlet-server` only, which listens, ends TLS and keeps
+//! deadlines for clients, and calls [`EdgeService`] for each request. Wire it like this:
 //!
 //! ```text
 //! let edge = Edge::new(EdgeOptions { backends, routes, lanes: threads, ..Default::default() })?;
 //! // on one of the runtimes, once:
 //! tokio::spawn({ let edge = edge.clone(); async move { edge.run().await } });
-//! // for each request, on whichever runtime it came in:
-//! let answer = edge.call(request, Peer { address, is_tls }).await;
+//! let service = Arc::new(EdgeService::new(edge, more_figures, token));
+//! let server = Server::new(service, ServerOptions::default());
 //! ```
 //!
 //! Invariants:
@@ -25,9 +25,11 @@
 //! A request goes to another instance when the first could not be reached, or not one byte was
 //! written. When bytes were written and no answer came, only idempotent methods do, and requests
 //! with an `Idempotency-Key` on a route that is marked for it. A `POST` without a key is answered
-//! `502`. Retries are held to a fifth of all requests.
+//! `502`, unless the edge gives it one ([`RetryOptions::mints_keys`]). Retries are held to a fifth
+//! of all requests.
 //!
-//! Start reading at [`Edge::call`], then `forward.rs`, then [`health`] and [`balance`](crate).
+//! Start reading at `service.rs`, then [`Edge::call`] and `forward.rs`, then [`health`] and
+//! [`balance`](crate).
 
 mod access;
 mod backend;
@@ -49,6 +51,7 @@ mod path;
 mod pool;
 mod problem;
 mod retry;
+mod service;
 
 pub use access::AccessLog;
 pub use backend::BackendTlsError;
@@ -60,3 +63,4 @@ pub use options::{
     BackendOptions, BackendTls, BalanceOptions, ConnectionOptions, EdgeOptions, FilesOptions,
     HealthOptions, RetryOptions,
 };
+pub use service::{EdgeService, MoreFigures};

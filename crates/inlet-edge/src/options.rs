@@ -232,6 +232,10 @@ pub struct RetryOptions {
     /// Bodies up to this size are read before they are sent, so that they can be sent again, in
     /// bytes. Larger ones are streamed.
     pub kept_bytes_max: usize,
+    /// Whether a request without an `Idempotency-Key` on a route that takes one gets one from the
+    /// edge, so that it too may be sent again. An instance looks for each key among those it has
+    /// seen, so documents without one are accepted a little faster.
+    pub mints_keys: bool,
 }
 
 impl Default for RetryOptions {
@@ -242,6 +246,7 @@ impl Default for RetryOptions {
             budget_reserve: 500,
             budget_per_second: 10,
             kept_bytes_max: 64 << 10,
+            mints_keys: false,
         }
     }
 }

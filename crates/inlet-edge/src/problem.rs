@@ -105,6 +105,19 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "BodyIncomplete", "The body is not whole", detail)
     }
 
+    /// The client takes too long to send its body.
+    pub(crate) fn body_timeout() -> Self {
+        let detail = "the body came too slowly";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "BodyTimeout", "The body took too long", detail)
+    }
+
+    /// The client takes too long to send its head.
+    pub(crate) fn request_timeout() -> Self {
+        let detail = "the head of the request came too slowly";
+        let title = "The request took too long";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", title, detail)
+    }
+
     pub(crate) fn malformed(why: &str) -> Self {
         let detail = format!("the request is not well-formed: {why}");
         let title = "The request is not well-formed";
@@ -143,7 +156,7 @@ impl Problem {
         } else {
             (PROBLEM, Bytes::from(self.json(path, id_text)))
         };
-        let mut answer = Response::new(EdgeBody::kept(body));
+        let mut answer = Response::new(EdgeBody::from(body));
         *answer.status_mut() = self.status;
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, kind);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, SETTINGS, Settings, Sources};
 
@@ -24,6 +24,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run everything on this machine: the API, the persist worker and the weekly summary
     Up,
+    /// Run an edge before instances: TLS, load balancing over zones, limits, firewall rules
+    Edge,
     /// Run one API instance
     Serve(ChildArgs),
     /// Run one persist worker, which moves documents from the queue to the store
@@ -412,6 +414,7 @@ pub(crate) fn command() -> clap::Command {
             .value_name(setting.value)
             .help(help)
             .help_heading("Settings")
+            .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
             .hide_short_help(!matches!(setting.name, "data" | "https" | "http" | "queue" | "store"))
             .global(true)
     });
@@ -437,6 +440,9 @@ fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;
     }
-    let given = |name| innermost.get_one::<String>(name).cloned().map(|text| (name, text));
+    let given = |name| {
+        let texts: Vec<&str> = innermost.get_many::<String>(name)?.map(String::as_str).collect();
+        Some((name, texts.join(" ")))
+    };
     SETTINGS.iter().filter_map(|setting| given(setting.name)).collect()
 }

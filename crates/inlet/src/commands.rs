@@ -17,13 +17,14 @@ mod token;
 mod zone;
 
 use crate::cli::{self, Command, Invocation};
-use crate::{bench, roles};
+use crate::{bench, roles, wire};
 
 /// Does what the command line asks for.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
     let Invocation { command, given, sources, settings } = invocation;
     match command {
         Command::Up => roles::up(settings, given),
+        Command::Edge => wire::edge(settings, given),
         Command::Serve(args) => roles::serve(settings, &args),
         Command::Persist(args) => roles::persist(settings, &args),
         Command::Status(args) => status::run(&settings, &args),

@@ -64,8 +64,13 @@ impl DataDirectory {
             .map_err(|error| unusable("make the data directory", path, &error))?;
         let format = path.join("FORMAT");
         if !format.exists() {
-            write_new(&format, format!("{FORMAT}\n").as_bytes(), 0o644)
-                .map_err(|error| unusable("write to the data directory", path, &error))?;
+            match write_new(&format, format!("{FORMAT}\n").as_bytes(), 0o644) {
+                // Another process of this directory was first.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(unusable("write to the data directory", path, &error));
+                }
+                _ => {}
+            }
         }
         Self::open(path)
     }

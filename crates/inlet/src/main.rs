@@ -13,6 +13,7 @@ mod control;
 mod data;
 mod report;
 mod roles;
+mod systemd;
 mod tokens;
 mod wire;
 

@@ -1,5 +1,10 @@
 //! The roles a process can have, and the loops that call the steps of core.
 
+mod doors;
+#[cfg(feature = "edge")]
+pub(crate) mod edge;
+#[cfg(feature = "edge")]
+mod front;
 mod instance;
 mod parent;
 mod persist;

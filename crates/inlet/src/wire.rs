@@ -327,6 +327,20 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!(error)).context("could not start the log lines")
 }
 
+/// An edge before instances elsewhere, where this binary has an edge.
+#[cfg(feature = "edge")]
+pub(crate) use crate::roles::edge::run as edge;
+
+/// An edge before instances elsewhere, where this binary has an edge.
+#[cfg(not(feature = "edge"))]
+pub(crate) fn edge(settings: Settings, _given: crate::cli::Given) -> anyhow::Result<()> {
+    let hint = match settings.edge.backends.first() {
+        Some(first) => format!("build with --features edge, or send to {first} directly"),
+        None => "build with --features edge".to_owned(),
+    };
+    Err(Hinted::usage("this binary has no edge", hint).into())
+}
+
 /// An edge and its instances, where this binary has an edge.
 #[cfg(feature = "edge")]
 pub(crate) use crate::roles::supervise::run as supervise;

@@ -86,6 +86,11 @@ impl Edge {
         Ok(())
     }
 
+    /// Whether no backend is up, so that those are asked that may be.
+    pub fn is_failing_open(&self) -> bool {
+        self.state.fleet.seating().is_failing_open
+    }
+
     /// Gives the backend `id` no more requests, for it to be replaced; says whether it is there.
     /// It has finished what it has when its status says that nothing is outstanding.
     pub fn drain(&self, id: &str) -> bool {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use inlet_server::PacedBodyError;
 
 use crate::body::BoxError;
 
@@ -28,6 +29,18 @@ pub(crate) enum UploadFault {
     TooLarge,
     /// It broke off.
     Incomplete,
+    /// It came too slowly.
+    Late,
+}
+
+impl UploadFault {
+    /// Why a body can't be read on.
+    pub(crate) fn of(error: &BoxError) -> Self {
+        match error.downcast_ref() {
+            Some(PacedBodyError::Late) => Self::Late,
+            _ => Self::Incomplete,
+        }
+    }
 }
 
 /// How a body that is streamed comes along.
@@ -64,12 +77,17 @@ impl Upload {
         match self.fault.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(UploadFault::TooLarge),
+            2 => Some(UploadFault::Late),
             _ => Some(UploadFault::Incomplete),
         }
     }
 
     fn fail(&self, fault: UploadFault) {
-        let code = if fault == UploadFault::TooLarge { 1 } else { 2 };
+        let code = match fault {
+            UploadFault::TooLarge => 1,
+            UploadFault::Late => 2,
+            UploadFault::Incomplete => 3,
+        };
         self.fault.store(code, Ordering::Relaxed);
     }
 }
@@ -97,8 +115,8 @@ impl Body for Outgoing {
                         upload.is_over.store(true, Ordering::Relaxed);
                         Poll::Ready(None)
                     }
-                    Poll::Ready(Some(Err(_))) => {
-                        upload.fail(UploadFault::Incomplete);
+                    Poll::Ready(Some(Err(error))) => {
+                        upload.fail(UploadFault::of(&error));
                         Poll::Ready(Some(Err(UploadError)))
                     }
                     Poll::Ready(Some(Ok(frame))) => {

@@ -19,6 +19,9 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// What it means, in one sentence.
     pub(crate) doc: &'static str,
+    /// Whether it has any number of values: a flag again and again, an array in `inlet.toml`,
+    /// with spaces between them elsewhere.
+    pub(crate) is_list: bool,
 }
 
 const fn setting(
@@ -27,7 +30,11 @@ const fn setting(
     default: &'static str,
     doc: &'static str,
 ) -> Setting {
-    Setting { name, value, default, doc }
+    Setting { name, value, default, doc, is_list: false }
+}
+
+const fn list(name: &'static str, value: &'static str, doc: &'static str) -> Setting {
+    Setting { name, value, default: "", doc, is_list: true }
 }
 
 /// All settings, in the order in which `inlet config` prints them.
@@ -68,6 +75,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A certificate chain in PEM; a self-signed one where none is given",
     ),
     setting("tls_key", "FILE", "", "The private key of tls_cert, in PEM"),
+    setting(
+        "tls_dir",
+        "DIR",
+        "",
+        "More certificates, for the names in them: X.pem with X.key beside it",
+    ),
     setting("pages", "DIR", "", "Error pages of your own: 404.html, 4xx.html, 5xx.html"),
     setting("threads", "N", "0", "Threads that serve requests; 0 for one a core, at most 8"),
     setting("body_bytes_max", "SIZE", "1MiB", "The largest document"),
@@ -96,6 +109,38 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The most open connections of one address",
     ),
     setting("shutdown_s", "SECONDS", "30", "How long a stop may take to answer what was accepted"),
+    list(
+        "backend",
+        "HOST:PORT[,zone=ZONE][,id=ID][,tls[=NAME]]",
+        "An instance behind `edge`; a name stands for all of its addresses",
+    ),
+    setting("backend_ca", "FILE", "", "Who may have signed the certificates of instances, in PEM"),
+    setting("firewall", "FILE", "", "The edge's rules beside its model, in TOML"),
+    setting("plans", "FILE", "", "The edge's usage plans for tokens and addresses, in TOML"),
+    setting("static", "DIR", "", "Files that the edge serves under /static"),
+    setting(
+        "access_log",
+        "FILE",
+        "",
+        "Where the edge writes a line for each request; - for stdout",
+    ),
+    list(
+        "trusted_proxy",
+        "NETWORK",
+        "A network of proxies before the edge whose X-Forwarded-For is believed",
+    ),
+    setting(
+        "hsts_s",
+        "SECONDS",
+        "31536000",
+        "For how long browsers shall use HTTPS only, if tls_cert is not self-signed; 0 for not",
+    ),
+    setting(
+        "mint_keys",
+        "BOOL",
+        "false",
+        "Whether the edge gives documents without an Idempotency-Key one, to send them again",
+    ),
     setting("summary_cron", "CRON", "0 6 * * 1", "When the weekly summary is written"),
     setting("time_zone", "ZONE", "UTC", "The time zone of days, weeks and summary_cron"),
     setting("log_format", "FORMAT", "text", "What log lines on stderr look like: text or json"),
@@ -118,7 +163,9 @@ pub(crate) struct Settings {
     pub(crate) instance: Option<String>,
     pub(crate) fleet: Option<FleetOptions>,
     pub(crate) tls_files: Option<(PathBuf, PathBuf)>,
+    pub(crate) tls_dir: Option<PathBuf>,
     pub(crate) pages: Option<PathBuf>,
+    pub(crate) edge: EdgeSettings,
     pub(crate) threads: usize,
     pub(crate) limits: Limits,
     pub(crate) queue_bytes_max: u64,
@@ -130,6 +177,29 @@ pub(crate) struct Settings {
     pub(crate) calendar: Calendar,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
+}
+
+/// What is the edge's alone, as it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EdgeSettings {
+    /// Instances, each as the setting's value says.
+    pub(crate) backends: Vec<String>,
+    /// Certificates in PEM that may have signed those of instances.
+    pub(crate) backend_ca: Option<PathBuf>,
+    /// The firewall's rules.
+    pub(crate) firewall: Option<PathBuf>,
+    /// The usage plans.
+    pub(crate) plans: Option<PathBuf>,
+    /// The folder that is served.
+    pub(crate) files: Option<PathBuf>,
+    /// The access log; `-` for stdout.
+    pub(crate) access_log: Option<PathBuf>,
+    /// Networks of proxies before the edge.
+    pub(crate) trusted_proxies: Vec<String>,
+    /// For how long browsers shall use HTTPS only.
+    pub(crate) hsts_s: u32,
+    /// Whether documents get a key.
+    pub(crate) mints_keys: bool,
 }
 
 /// How many instances `up` runs, where it runs more than itself.
@@ -169,7 +239,9 @@ impl Settings {
             instance: sources.name("instance")?,
             fleet: fleet(sources)?,
             tls_files: tls_files(sources)?,
+            tls_dir: sources.path("tls_dir"),
             pages: sources.path("pages"),
+            edge: edge(sources)?,
             threads: threads(sources.number("threads")?),
             limits,
             queue_bytes_max: sources.size("queue_bytes_max")?,
@@ -189,6 +261,24 @@ impl Settings {
             log_level: sources.text("log_level").to_owned(),
         })
     }
+}
+
+fn edge(sources: &Sources) -> Result<EdgeSettings, ConfigError> {
+    Ok(EdgeSettings {
+        backends: sources.list("backend"),
+        backend_ca: sources.path("backend_ca"),
+        firewall: sources.path("firewall"),
+        plans: sources.path("plans"),
+        files: sources.path("static"),
+        access_log: sources.path("access_log"),
+        trusted_proxies: sources.list("trusted_proxy"),
+        hsts_s: sources.number("hsts_s")?,
+        mints_keys: match sources.text("mint_keys") {
+            "true" => true,
+            "false" => false,
+            _ => return Err(sources.invalid("mint_keys", "true or false")),
+        },
+    })
 }
 
 fn tls_files(sources: &Sources) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {

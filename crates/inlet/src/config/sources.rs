@@ -123,6 +123,11 @@ impl Sources {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
+    /// The values of a setting that has any number of them.
+    pub(super) fn list(&self, name: &'static str) -> Vec<String> {
+        self.text(name).split_whitespace().map(str::to_owned).collect()
+    }
+
     pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> ConfigError {
         let Value { text, origin } = self.values[name].clone();
         ConfigError::Invalid { name, text, origin, expected }
@@ -189,6 +194,10 @@ fn file_values(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
     })?;
     let values = table.into_iter().map(|(name, value)| match value {
         toml::Value::String(text) => (name, text),
+        toml::Value::Array(values) if values.iter().all(toml::Value::is_str) => {
+            let values: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();
+            (name, values.join(" "))
+        }
         other => (name, other.to_string()),
     });
     Ok(values.collect())

@@ -12,12 +12,13 @@ use inlet_core::ports::{Clock, Secrets, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::serve::{self, Doors};
+use super::doors::Doors;
 use super::stop::{Reason, Stop};
-use super::{parent, persist, summary, watch};
+use super::{parent, persist, serve, summary, watch};
 use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
+use crate::systemd;
 use crate::tokens::{self, TokenFile};
 use crate::wire::{self, Engines, QueueUse};
 
@@ -144,6 +145,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         threads.push(thread("summary", move || summary::run(summarizer, stop))?);
     }
 
+    systemd::ready();
     let reason = wait_for_the_end(&stop).await?;
     for thread in threads {
         let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
@@ -223,6 +225,7 @@ pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
         _ = interrupt.recv() => stop.now(Reason::Asked),
         _ = stop.wait() => {}
     }
+    systemd::stopping();
     tracing::info!("stopping: what was accepted is answered and kept");
     Ok(stop.wait().await)
 }

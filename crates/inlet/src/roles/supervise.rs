@@ -29,7 +29,6 @@ mod backoff;
 mod board;
 mod control;
 mod fleet;
-mod front;
 mod launch;
 mod lines;
 mod member;
@@ -53,10 +52,10 @@ use self::backends::Backends;
 use self::board::Board;
 use self::control::{Command, Overview, Request};
 use self::fleet::Fleet;
-use self::front::Front;
 use self::metrics::Figures;
 use self::placement::Zone;
-use super::serve::Doors;
+use super::doors::Doors;
+use super::front::Front;
 use super::stop::{Reason, Stop};
 use super::{instance, summary};
 use crate::cli::Given;
@@ -64,6 +63,7 @@ use crate::config::{FleetOptions, Settings};
 use crate::control::DIRECTORY;
 use crate::data::{DataDirectory, Running};
 use crate::report::Hinted;
+use crate::systemd;
 use crate::wire::{self, Engines};
 
 /// How many commands may wait.
@@ -95,7 +95,8 @@ async fn run_in(
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
     let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
-    let front = Front::start(&settings, &data, doors, figures, &stop)?;
+    let figures = Box::new(move || figures.text());
+    let front = Front::start(&settings, &data, doors, None, figures, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
     let running = Running {
         pid: std::process::id(),
@@ -144,6 +145,7 @@ async fn run_in(
         Ok(()) if !stop.is_now() => {
             announced = Some(data.announce(&running)?);
             instance::banner(&data, &running, first_token.as_deref())?;
+            systemd::ready();
         }
         Ok(()) => {}
         Err(reason) => stop.now(Reason::Failed(format!("no instance could be started: {reason}"))),

@@ -64,20 +64,21 @@ pub(crate) async fn drained(log: Arc<LogQueue>, store: Arc<dyn Store>, stop: Sto
     }
 }
 
-/// Calls `reload` whenever one of the files has changed.
-pub(crate) async fn files(
-    files: Vec<PathBuf>,
+/// Calls `reload` whenever one of the files has changed, or others are to be looked at.
+pub(crate) async fn changes(
+    files: impl Fn() -> Vec<PathBuf>,
     reload: impl Fn() -> Result<(), String>,
     stop: Stop,
 ) {
-    let mut known = moments(&files);
+    let mut known = moments(files());
     while pause(&stop).await {
-        let now = moments(&files);
+        let now = moments(files());
         if now == known {
             continue;
         }
+        let changed = now.iter().filter(|file| !known.contains(file));
+        let names: Vec<String> = changed.map(|(file, _)| file.display().to_string()).collect();
         known = now;
-        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         match reload() {
             Ok(()) => tracing::info!(files = names.join(", "), "taken up anew"),
             Err(error) => {
@@ -97,10 +98,14 @@ pub(crate) async fn every_day(look: impl Fn(), stop: Stop) {
     }
 }
 
-fn moments(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+fn moments(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let moment = |file: &PathBuf| std::fs::metadata(file).and_then(|file| file.modified()).ok();
     files
-        .iter()
-        .map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok())
+        .into_iter()
+        .map(|file| {
+            let moment = moment(&file);
+            (file, moment)
+        })
         .collect()
 }
 

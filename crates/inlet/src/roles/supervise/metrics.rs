@@ -1,10 +1,7 @@
-//! The figures of the edge, the instances, the zones and the worker, as Prometheus text.
+//! The figures of the instances, the zones and the worker, as Prometheus text.
 
 use std::fmt::Write as _;
 use std::sync::PoisonError;
-
-use inlet_edge::Edge;
-use inlet_server::ConnectionCounters;
 
 use super::board::{Board, Entry};
 use super::fleet::Zones;
@@ -34,17 +31,13 @@ const CHILD_FIGURES: [ChildFigure; 3] = [
 
 impl Figures {
     /// All of them (version 0.0.4 of the format).
-    pub(super) fn text(&self, edge: &Edge, counters: &ConnectionCounters) -> String {
-        let mut text = edge.metrics();
-        self.write(&mut text, counters).expect("a string takes all");
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).expect("a string takes all");
         text
     }
 
-    fn write(&self, text: &mut String, counters: &ConnectionCounters) -> std::fmt::Result {
-        for figure in counters.figures() {
-            head(text, figure.name, figure.kind, figure.help)?;
-            writeln!(text, "{} {}", figure.name, figure.value)?;
-        }
+    fn write(&self, text: &mut String) -> std::fmt::Result {
         let entries = self.board.entries();
         for (name, kind, help, read) in CHILD_FIGURES {
             head(text, &format!("inlet_child_{name}"), kind, help)?;

@@ -7,6 +7,7 @@ use inlet_edge::health::Standing;
 
 use super::Fleet;
 use crate::config::Settings;
+use crate::roles::front;
 use crate::roles::supervise::board::Phase;
 use crate::roles::supervise::control::Reply;
 use crate::roles::supervise::launch::Launch;
@@ -47,7 +48,7 @@ impl Fleet {
             self.start_anew(id, &launch).await;
         }
         let replaced = running.len() + others.len();
-        self.reload_edge();
+        self.reload_edge(&settings);
         (self.launch, self.settings) = (launch, settings);
         if let Some(worker) = &mut self.worker {
             worker.stop();
@@ -99,13 +100,10 @@ impl Fleet {
         self.members.iter().find(|member| member.id == id).and_then(|member| member.place)
     }
 
-    fn reload_edge(&self) {
-        let edge = self.backends.edge();
-        if let Err(error) = edge.reload_firewall() {
-            tracing::error!(%error, "the firewall's rules stay as they were");
-        }
-        if let Err(error) = edge.reload_pages() {
-            tracing::error!(%error, "the error pages stay as they were");
+    fn reload_edge(&self, settings: &Settings) {
+        if let Err(error) = front::reload(self.backends.edge(), settings) {
+            let error = format!("{error:#}");
+            tracing::error!(error, "not all that the edge does was taken up; the rest stays");
         }
     }
 

@@ -1,0 +1,196 @@
+//! The edge as what a server calls.
+//!
+//! Beside what [`Edge::call`] answers it answers three things itself: a door that only redirects,
+//! requests that the server refuses, and the paths under `/edge/`, which are of the edge and never
+//! reach an instance:
+//!
+//! | path | |
+//! | --- | --- |
+//! | `/edge/status` | how the edge and its instances stand, as JSON |
+//! | `/edge/metrics` | their figures, as Prometheus text |
+//!
+//! Those are for clients of this machine and for who brings the token that [`EdgeService`] was
+//! given; for all others there is nothing there. Who a request is from is what the access log says,
+//! so behind a proxy on this machine that is not among the trusted ones, everyone is of this
+//! machine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use inlet_server::{
+    Answered, Busy, ConnectionCounters, PacedBody, Refusal, Service, https_location,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::body::EdgeBody;
+use crate::clock::now;
+use crate::edge::{BackendStatus, Edge};
+use crate::headers::Peer;
+use crate::health::Standing;
+use crate::problem::Problem;
+
+/// The paths that are the edge's own begin with this.
+const OWN: &str = "/edge/";
+
+const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const FIGURES: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Figures besides those of the edge and of its connections, as Prometheus text.
+pub type MoreFigures = Box<dyn Fn() -> String + Send + Sync>;
+
+/// An [`Edge`] as the service of an [`inlet_server::Server`].
+pub struct EdgeService {
+    edge: Edge,
+    more_figures: MoreFigures,
+    token: Option<[u8; 32]>,
+    counters: ConnectionCounters,
+    began: Instant,
+}
+
+impl EdgeService {
+    /// `edge`, with what else there is to be told, and with the token that opens what is told to
+    /// those who are not on this machine.
+    pub fn new(edge: Edge, more_figures: MoreFigures, token: Option<&str>) -> Self {
+        let token = token.map(|token| Sha256::digest(token).into());
+        let counters = ConnectionCounters::default();
+        Self { edge, more_figures, token, counters, began: now() }
+    }
+
+    /// The answer for a path of the edge's own, if the client may have it.
+    fn own(&self, head: &request::Parts, peer: &Peer) -> Result<Response<EdgeBody>, Problem> {
+        let client = self.edge.client_address(peer, &head.headers);
+        if !client.is_loopback() && !self.has_token(&head.headers) {
+            return Err(Problem::not_found());
+        }
+        let (kind, text) = match head.uri.path() {
+            "/edge/status" => (JSON, self.status().to_string()),
+            "/edge/metrics" => (FIGURES, self.metrics()),
+            _ => return Err(Problem::not_found()),
+        };
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(Problem::method_not_allowed("GET, HEAD".to_owned()));
+        }
+        let mut answer = Response::new(EdgeBody::from(Bytes::from(text)));
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+        Ok(answer)
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(X_AUTH_TOKEN).or_else(|| headers.get(AUTHORIZATION));
+        let given = given.and_then(|given| given.to_str().ok());
+        let given = given.map(|given| given.strip_prefix("Bearer ").unwrap_or(given));
+        // Hashes are compared, so that how long it takes says nothing of the token.
+        self.token.is_some_and(|token| {
+            given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == token)
+        })
+    }
+
+    fn status(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_s": now().saturating_duration_since(self.began).as_secs(),
+            "connections_open": self.counters.open(),
+            "is_failing_open": self.edge.is_failing_open(),
+            "backends": self.edge.status().iter().map(backend).collect::<Vec<_>>(),
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = self.edge.metrics();
+        for figure in self.counters.figures() {
+            let inlet_server::Figure { name, kind, help, value } = figure;
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+        }
+        text.push_str(&(self.more_figures)());
+        text
+    }
+}
+
+impl Service for EdgeService {
+    type Body = EdgeBody;
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Busy,
+    ) -> Answered<EdgeBody> {
+        let peer = Peer { address: connection.address(), is_tls: connection.is_secure() };
+        if let Some(refusal) = connection.refusal_of(request.method()) {
+            let problem = match refusal {
+                Refusal::Malformed(reason) => Problem::malformed(reason),
+                Refusal::Late => Problem::request_timeout(),
+            };
+            let head = request.into_parts().0;
+            return Ok(connection.answer(self.edge.refuse(&head, peer, &problem)));
+        }
+        if let Some(port) = connection.redirects_to() {
+            let head = request.into_parts().0;
+            return Ok(connection.answer(redirect(&self.edge, &head, peer, port)));
+        }
+        if request.uri().path().starts_with(OWN) {
+            let head = request.into_parts().0;
+            let answer = self.own(&head, &peer);
+            let answer = answer.unwrap_or_else(|problem| self.edge.refuse(&head, peer, &problem));
+            return Ok(connection.answer(answer));
+        }
+        let request = request.map(|body| PacedBody::new(body, connection.deadlines()));
+        let answer = self.edge.call(request, peer).await;
+        Ok(connection.answer(answer))
+    }
+
+    fn counters(&self) -> &ConnectionCounters {
+        &self.counters
+    }
+}
+
+/// Sends the client to the same place over HTTPS.
+fn redirect(edge: &Edge, head: &request::Parts, peer: Peer, port: u16) -> Response<EdgeBody> {
+    let Some(location) = https_location(head, port) else {
+        let problem = Problem::malformed("there is no Host to redirect to");
+        return edge.refuse(head, peer, &problem);
+    };
+    let mut answer = Response::new(EdgeBody::from(Bytes::new()));
+    *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    answer.headers_mut().insert(LOCATION, location);
+    edge.answer(head, peer, answer)
+}
+
+fn backend(status: &BackendStatus) -> Value {
+    let (health, share) = match status.standing {
+        Standing::Unknown => ("unknown", 1.0),
+        Standing::Up(share) if share < 1.0 => ("slow-start", share),
+        Standing::Up(share) => ("up", share),
+        Standing::Down => ("down", 0.0),
+        Standing::Ejected(_) => ("ejected", 0.0),
+    };
+    let ejections = status.ejections.iter();
+    let ejections: serde_json::Map<String, Value> =
+        ejections.map(|(cause, count)| (cause.as_str().to_owned(), json!(count))).collect();
+    json!({
+        "id": status.id,
+        "zone": status.zone,
+        "address": status.address,
+        "health": health,
+        "share": share,
+        "is_draining": status.is_draining,
+        "in_flight": status.outstanding,
+        "latency_us": status.latency_us,
+        "connections_idle": status.connections_idle,
+        "requests": status.requests,
+        "retries": status.retries,
+        "connects": status.connects,
+        "connect_errors": status.connect_errors,
+        "answer_errors": status.answer_errors,
+        "checks_failed": status.checks_failed,
+        "ejections": ejections,
+    })
+}

@@ -1,0 +1,139 @@
+//! `inlet edge`: an edge before instances on this machine or on others.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::doors::{Doors, Listening};
+use super::front::{self, Backends, Front};
+use super::instance;
+use super::stop::{Reason, Stop};
+use crate::cli::Given;
+use crate::config::Settings;
+use crate::data::{DataDirectory, Running};
+use crate::report::{self, Hinted};
+use crate::{systemd, wire};
+
+/// Runs an edge until it is time to stop.
+pub(crate) fn run(settings: Settings, given: Given) -> anyhow::Result<()> {
+    wire::log_lines(&settings)?;
+    // What is wrong with the instances is told before anything is opened.
+    let backends = read_backends(&settings)?;
+    let data = DataDirectory::open_or_create(&settings.data)?;
+    wire::runtime()?.block_on(run_in(settings, given, backends, data))
+}
+
+async fn run_in(
+    settings: Settings,
+    given: Given,
+    backends: Backends,
+    data: DataDirectory,
+) -> anyhow::Result<()> {
+    let doors = Doors::open(&settings)?;
+    let stop = Stop::new();
+    let zone = Some(settings.zone.clone());
+    let front = Front::start(&settings, &data, doors, zone, Box::new(String::new), &stop)?;
+    backends.set(&front.edge).await?;
+    let front = Arc::new(front);
+    let kept = Kept { front: Arc::clone(&front), given, backends, stop: stop.clone() };
+    let reloading = tokio::spawn(kept.reload_on_hangup());
+    let announced = data.announce(&running(&front.listening))?;
+    banner(&front);
+    systemd::ready();
+    let reason = instance::wait_for_the_end(&stop).await?;
+    reloading.await?;
+    let front = Arc::into_inner(front).context("the edge is still in use")?;
+    front.ended().await?;
+    drop(announced);
+    match reason {
+        Reason::Asked => Ok(()),
+        Reason::Failed(why) => Err(Hinted::new(why, "its lines are above").into()),
+    }
+}
+
+/// What a reload needs.
+struct Kept {
+    front: Arc<Front>,
+    given: Given,
+    backends: Backends,
+    stop: Stop,
+}
+
+impl Kept {
+    /// Keeps looking up the names of instances, and reads the settings again with each SIGHUP.
+    async fn reload_on_hangup(mut self) {
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                tracing::error!(%error, "there is no reload by SIGHUP");
+                self.follow().await.unwrap_or_default();
+                return;
+            }
+        };
+        let mut following = self.follow();
+        loop {
+            tokio::select! {
+                _ = self.stop.wait() => break,
+                hangup = hangups.recv() => if hangup.is_none() { break },
+            }
+            match self.reload().await {
+                Ok(()) => tracing::info!("the settings were taken up anew"),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "not all settings were taken up; the others stay");
+                }
+            }
+            following.abort();
+            following = self.follow();
+        }
+        following.abort();
+    }
+
+    fn follow(&self) -> JoinHandle<()> {
+        let (edge, stop) = (self.front.edge.clone(), self.stop.clone());
+        tokio::spawn(self.backends.clone().follow(edge, stop))
+    }
+
+    /// Takes up the instances, and what the front can take up.
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        let settings = Settings::read(&self.given.read()?)?;
+        let backends = read_backends(&settings)?;
+        backends.set(&self.front.edge).await?;
+        self.backends = backends;
+        front::reload(&self.front.edge, &settings)
+    }
+}
+
+fn read_backends(settings: &Settings) -> anyhow::Result<Backends> {
+    let edge = &settings.edge;
+    Backends::read(&edge.backends, edge.backend_ca.as_deref(), &settings.zone)
+}
+
+fn running(listening: &Listening) -> Running {
+    Running {
+        https: listening.https,
+        http: listening.http,
+        plain: listening.plain,
+        ..Running::nowhere("edge")
+    }
+}
+
+fn banner(front: &Front) {
+    let Listening { https, http, plain } = front.listening;
+    let mut text = format!("The edge of Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
+    let doors = [("HTTPS", "https", https), ("Redirect", "http", http), ("No TLS", "http", plain)];
+    for (name, scheme, address) in doors {
+        if let Some(address) = address.map(crate::client::reachable) {
+            text.push_str(&format!("  {name:<12} {scheme}://{address}\n"));
+        }
+    }
+    for status in front.edge.status() {
+        let (id, zone, address) = (status.id, status.zone, status.address);
+        text.push_str(&format!("  {:<12} {id} at {address} in zone {zone}\n", "Instance"));
+    }
+    text.push_str("\n/edge/status and /edge/metrics say how it stands, to this machine.\n");
+    text.push_str("Stop with Ctrl-C; what was taken is answered.");
+    report::data(text).unwrap_or_else(|error| report::say(format_args!("{error:#}")));
+}

@@ -1,0 +1,222 @@
+//! The edge in a process, be it `edge` or `up`: what it is made from, and the threads that serve.
+
+mod access_log;
+mod backends;
+mod model;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use inlet_edge::limits::Plans;
+use inlet_edge::{
+    AccessLog, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
+};
+use inlet_server::{Lane, Server, ServerOptions, Shutdown, TlsCertificates};
+
+pub(super) use self::backends::Backends;
+
+use super::doors::{Doors, Listening};
+use super::stop::Stop;
+use super::{serve, watch};
+use crate::config::Settings;
+use crate::data::DataDirectory;
+use crate::report::Hinted;
+use crate::{tokens, wire};
+
+/// The path under which the folder of files is served.
+const FILES_PREFIX: &str = "/static";
+/// For how long clients may keep a file of that folder without asking again, in seconds.
+const FILES_CACHE_S: u32 = 300;
+/// The largest file that is compressed while it is served, in bytes.
+const FILES_GZIP_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the last lines of the access log may take to be written.
+const LOG_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running edge.
+pub(super) struct Front {
+    /// It takes instances by `set_backends`, and lets go of one by `drain`.
+    pub(super) edge: Edge,
+    pub(super) listening: Listening,
+    threads: Vec<JoinHandle<()>>,
+    log: Option<AccessLog>,
+}
+
+impl Front {
+    /// Starts an edge without instances yet. `zone` is the one it is in, if it is in one;
+    /// `more_figures` are shown with its own.
+    ///
+    /// From the stop on it takes no more connections, and answers what it has. Certificates,
+    /// firewall rules, plans and error pages are taken up anew when their files change.
+    pub(super) fn start(
+        settings: &Settings,
+        data: &DataDirectory,
+        doors: Doors,
+        zone: Option<String>,
+        more_figures: MoreFigures,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let listening = doors.listening()?;
+        let certificates = match listening.https {
+            Some(https) => Some(serve::certificates(settings, data, &[https.ip()], stop)?),
+            None => None,
+        };
+        let log = access_log::open(settings.edge.access_log.as_deref())?;
+        let edge = Edge::new(options(settings, zone, certificates.as_ref(), log.clone())?)
+            .map_err(|error| {
+                let hint = "see the files named by --firewall, --pages and --static";
+                anyhow::Error::new(error).context(Hinted::usage("the edge could not start", hint))
+            })?;
+        watch_files(&edge, settings, stop);
+        let service = EdgeService::new(edge.clone(), more_figures, tokens::outside().as_deref());
+        let server = Server::new(Arc::new(service), server_options(settings));
+        let lanes = serve::lanes(&server, settings, doors, certificates)?;
+        let shutdown = serve::begun_with(stop);
+        let mut threads = Vec::new();
+        for (index, lanes) in lanes.into_iter().enumerate() {
+            let keeper = (index == 0).then(|| edge.clone());
+            let (shutdown, stop, runtime) = (shutdown.clone(), stop.clone(), wire::runtime()?);
+            let thread = std::thread::Builder::new()
+                .name(format!("edge-{index}"))
+                .spawn(move || runtime.block_on(serve_kept(lanes, keeper, shutdown, stop)))
+                .context("could not start a thread of the edge")?;
+            threads.push(thread);
+        }
+        Ok(Self { edge, listening, threads, log })
+    }
+
+    /// Waits until everything that was taken is answered, after the stop.
+    pub(super) async fn ended(self) -> anyhow::Result<()> {
+        for thread in self.threads {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+            joined.map_err(|_| anyhow::anyhow!("a thread of the edge panicked"))?;
+        }
+        if let Some(log) = self.log
+            && !tokio::task::spawn_blocking(move || log.flush(LOG_WITHIN)).await?
+        {
+            tracing::warn!("the last lines of the access log could not be written");
+        }
+        Ok(())
+    }
+}
+
+/// Has an edge take up what it can of other settings while it runs: routes with their limits,
+/// firewall rules, plans and error pages. The rest stays as it is.
+///
+/// # Errors
+/// What can't be used; then what was in force of it stays, and all after it too.
+pub(super) fn reload(edge: &Edge, settings: &Settings) -> anyhow::Result<()> {
+    edge.set_routes(model::routes(&settings.limits))?;
+    edge.set_plans(plans(settings.edge.plans.as_ref())?);
+    edge.reload_firewall()?;
+    Ok(edge.reload_pages()?)
+}
+
+async fn serve_kept(
+    lanes: Vec<Lane<EdgeService>>,
+    keeper: Option<Edge>,
+    shutdown: Shutdown,
+    stop: Stop,
+) {
+    if let Some(edge) = keeper {
+        // It ends with the runtime, when everything is answered.
+        tokio::spawn(async move { edge.run().await });
+    }
+    serve::serve_lanes(lanes, shutdown, stop).await;
+}
+
+/// As many connections as the settings allow and the process may open, of which instances need as
+/// many again.
+fn server_options(settings: &Settings) -> ServerOptions {
+    let mut options = serve::options(settings);
+    options.connections_max = options.connections_max.saturating_mul(2);
+    let mut options = options.within_file_limit();
+    options.connections_max = (options.connections_max / 2).max(1);
+    options
+}
+
+fn options(
+    settings: &Settings,
+    zone: Option<String>,
+    certificates: Option<&TlsCertificates>,
+    access_log: Option<AccessLog>,
+) -> anyhow::Result<EdgeOptions> {
+    let edge = &settings.edge;
+    // A browser that was told so lets nobody past a certificate that it does not trust.
+    let is_trusted = certificates.is_some_and(|certificates| !certificates.is_self_signed());
+    let trusted_proxies = edge.trusted_proxies.iter().map(|network| {
+        network.parse().map_err(|_| {
+            let hint = "give a network as in 10.0.0.0/8";
+            Hinted::usage(format!("{network:?} in trusted_proxy is no network"), hint).into()
+        })
+    });
+    Ok(EdgeOptions {
+        zone,
+        lanes: settings.threads,
+        routes: model::routes(&settings.limits),
+        firewall: edge.firewall.clone(),
+        plans: plans(edge.plans.as_ref())?,
+        files: edge.files.clone().map(|folder| FilesOptions {
+            folder,
+            prefix: FILES_PREFIX.to_owned(),
+            cache_s: FILES_CACHE_S,
+            gzip_bytes_max: FILES_GZIP_BYTES_MAX,
+        }),
+        pages: settings.pages.clone(),
+        trusted_proxies: trusted_proxies.collect::<anyhow::Result<_>>()?,
+        hsts_s: Some(edge.hsts_s).filter(|seconds| *seconds > 0 && is_trusted),
+        retry: RetryOptions { mints_keys: edge.mints_keys, ..RetryOptions::default() },
+        access_log,
+        ..EdgeOptions::default()
+    })
+}
+
+fn plans(file: Option<&PathBuf>) -> anyhow::Result<Plans> {
+    let Some(file) = file else { return Ok(Plans::default()) };
+    let read = std::fs::read_to_string(file);
+    let text = read.with_context(|| format!("could not read the plans in {}", file.display()))?;
+    Plans::parse(&text).with_context(|| {
+        Hinted::usage(format!("the plans in {} can't be used", file.display()), "see docs/EDGE.md")
+    })
+}
+
+/// Takes up firewall rules, plans and error pages when their files change.
+fn watch_files(edge: &Edge, settings: &Settings, stop: &Stop) {
+    if let Some(file) = settings.edge.firewall.clone() {
+        let edge = edge.clone();
+        let reload = move || edge.reload_firewall().map_err(|error| chain(&error));
+        tokio::spawn(watch::changes(move || vec![file.clone()], reload, stop.clone()));
+    }
+    if let Some(file) = settings.edge.plans.clone() {
+        let (edge, watched) = (edge.clone(), file.clone());
+        let reload = move || {
+            let plans = plans(Some(&file)).map_err(|error| format!("{error:#}"))?;
+            edge.set_plans(plans);
+            Ok(())
+        };
+        tokio::spawn(watch::changes(move || vec![watched.clone()], reload, stop.clone()));
+    }
+    if let Some(folder) = settings.pages.clone() {
+        let edge = edge.clone();
+        let reload = move || edge.reload_pages().map_err(|error| chain(&error));
+        let files = move || {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        tokio::spawn(watch::changes(files, reload, stop.clone()));
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
