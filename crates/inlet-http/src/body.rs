@@ -16,6 +16,24 @@ const EMPTY_FRAMES_MAX: u32 = 100;
 /// How much may be set aside at once on the word of a `Content-Length`, in bytes.
 const TRUSTED_BYTES_MAX: usize = 64 << 10;
 
+/// The body of a request.
+pub(crate) enum RequestBody<'a> {
+    /// It comes over a connection.
+    Coming(Incoming, &'a ConnectionState),
+    /// It came whole, with the request.
+    Whole(Bytes),
+}
+
+impl RequestBody<'_> {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Coming(body, _) => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+}
+
 /// Reads the whole body.
 ///
 /// A body that comes in one piece is not copied, and one that is there already needs no timer.
@@ -24,7 +42,17 @@ const TRUSTED_BYTES_MAX: usize = 64 << 10;
 /// [`Rejection::BodyTooLarge`] as soon as more than `bytes_max` have come,
 /// [`Rejection::BodyTimeout`] where it comes too slowly, [`Rejection::BodyIncomplete`] where the
 /// client goes away, and [`Rejection::RequestMalformed`] where its framing is wrong.
-pub(crate) async fn read(
+pub(crate) async fn read(body: RequestBody<'_>, bytes_max: usize) -> Result<Bytes, Rejection> {
+    match body {
+        RequestBody::Coming(body, connection) => coming(body, bytes_max, connection).await,
+        RequestBody::Whole(bytes) if bytes.len() > bytes_max => {
+            Err(Rejection::BodyTooLarge { limit_bytes: bytes_max })
+        }
+        RequestBody::Whole(bytes) => Ok(bytes),
+    }
+}
+
+async fn coming(
     mut body: Incoming,
     bytes_max: usize,
     connection: &ConnectionState,

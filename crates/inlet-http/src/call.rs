@@ -3,14 +3,12 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
-use hyper::body::Incoming;
 use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
 use inlet_core::rejection::Rejection;
-use inlet_server::ConnectionState;
 
 use crate::app::App;
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::routes::Route;
@@ -22,7 +20,8 @@ const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 /// A request that met a route, and what it may use.
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
-    pub(crate) connection: &'a ConnectionState,
+    /// Whether it came over TLS to us; an edge before us says so in a header instead.
+    pub(crate) is_secure: bool,
     pub(crate) route: &'static Route,
     /// What stands in the path for the segment in braces.
     pub(crate) parameter: &'a str,
@@ -37,12 +36,12 @@ impl Call<'_> {
     }
 
     /// The body, to the route's limit.
-    pub(crate) async fn body(&self, body: Incoming) -> Result<bytes::Bytes, Rejection> {
+    pub(crate) async fn body(&self, body: RequestBody<'_>) -> Result<bytes::Bytes, Rejection> {
         let bytes_max = self.route.body.bytes_max(self.app.intake.limits());
         if content_length(&self.head.headers).is_some_and(|length| length > bytes_max as u64) {
             return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max });
         }
-        body::read(body, bytes_max, self.connection).await
+        body::read(body, bytes_max).await
     }
 
     /// Checks that the request has a token with that scope.

@@ -9,8 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Version};
-use http_body_util::Full;
+use http::{Method, Request, Response, Version};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Body, Incoming};
 use inlet_core::accept::AcceptError;
 use inlet_core::rejection::Rejection;
@@ -18,6 +18,7 @@ use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal,
 
 use crate::answer::{Answer, Handled};
 use crate::app::App;
+use crate::body::RequestBody;
 use crate::call::Call;
 use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem, chain};
@@ -39,18 +40,50 @@ impl Service for App {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers);
-        let (row, handled) = handle(&self, &connection, &head, body, &id).await;
-        let mut answer = match handled {
-            Ok(answer) => answer,
-            Err(outcome) => outcome.answer(&self, &head, &id),
+        let (row, handled) = match before(&connection, &head) {
+            Some(handled) => (Metrics::NO_ROUTE, handled),
+            None => {
+                let body = RequestBody::Coming(body, &connection);
+                handle(&self, connection.is_secure(), &head, body, &id).await
+            }
         };
-        finish(&mut answer, &self, &head, &id);
-        self.metrics.answered(row, answer.status().as_u16(), begun.elapsed());
-        Ok(connection.answer(answer))
+        Ok(connection.answer(self.finished(begun, row, handled, &head, &id)))
     }
 
     fn counters(&self) -> &ConnectionCounters {
         self.metrics.connections()
+    }
+}
+
+impl App {
+    /// Answers a request that did not come over a connection, as a function gets them: whole, and
+    /// over TLS that somebody else has ended.
+    pub async fn answer_whole(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let begun = Instant::now();
+        let (head, body) = request.into_parts();
+        let id = RequestId::of(&head.headers);
+        let (row, handled) = handle(self, true, &head, RequestBody::Whole(body), &id).await;
+        let (head, body) = self.finished(begun, row, handled, &head, &id).into_parts();
+        let body = body.collect().await.map_or_else(|never| match never {}, Collected::to_bytes);
+        Response::from_parts(head, body)
+    }
+
+    /// The answer with what every answer carries, counted.
+    fn finished(
+        &self,
+        begun: Instant,
+        row: usize,
+        handled: Result<Answer, Unhandled>,
+        head: &Parts,
+        id: &RequestId,
+    ) -> Answer {
+        let mut answer = match handled {
+            Ok(answer) => answer,
+            Err(outcome) => outcome.answer(self, head, id),
+        };
+        finish(&mut answer, self, head, id);
+        self.metrics.answered(row, answer.status().as_u16(), begun.elapsed());
+        answer
     }
 }
 
@@ -103,25 +136,27 @@ fn log_failure(app: &App, failure: &inlet_core::failure::Failure, asked: Asked<'
     );
 }
 
+/// What a connection itself answers: what its framing refuses, and the way to HTTPS.
+fn before(connection: &ConnectionState, head: &Parts) -> Option<Result<Answer, Unhandled>> {
+    if let Some(refusal) = connection.refusal_of(&head.method) {
+        return Some(refused(rejection(refusal)));
+    }
+    let https_port = connection.redirects_to()?;
+    match routes::find(&head.method, head.uri.path()) {
+        Match::Route(route, _) if route.endpoint.is_health() => None,
+        _ => Some(site::redirect(head, https_port).map_err(Unhandled::Refused)),
+    }
+}
+
 /// The row for the metrics, and what came of the request.
 async fn handle(
     app: &App,
-    connection: &ConnectionState,
+    is_secure: bool,
     head: &Parts,
-    body: Incoming,
+    body: RequestBody<'_>,
     id: &RequestId,
 ) -> (usize, Result<Answer, Unhandled>) {
-    if let Some(refusal) = connection.refusal_of(&head.method) {
-        return (Metrics::NO_ROUTE, refused(rejection(refusal)));
-    }
-    let found = routes::find(&head.method, head.uri.path());
-    if let Some(https_port) = connection.redirects_to()
-        && !matches!(found, Match::Route(route, _) if route.endpoint.is_health())
-    {
-        let redirected = site::redirect(head, https_port).map_err(Unhandled::Refused);
-        return (Metrics::NO_ROUTE, redirected);
-    }
-    let (route, parameter) = match found {
+    let (route, parameter) = match routes::find(&head.method, head.uri.path()) {
         Match::Route(route, parameter) => (route, parameter),
         Match::OtherMethods => {
             return (Metrics::NO_ROUTE, refused(Rejection::MethodNotAllowed));
@@ -129,7 +164,7 @@ async fn handle(
         Match::Nothing => return (Metrics::NO_ROUTE, refused(Rejection::NotFound)),
     };
     let row = row_of(route);
-    let call = Call { app, connection, route, parameter, head, id };
+    let call = Call { app, is_secure, route, parameter, head, id };
     let mut dispatched = pin!(dispatch(&call, body));
     let handled = std::future::poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| dispatched.as_mut().poll(cx))) {
@@ -157,7 +192,7 @@ fn row_of(route: &'static Route) -> usize {
 }
 
 /// The one place where a route meets its handler.
-async fn dispatch(call: &Call<'_>, body: Incoming) -> Handled {
+async fn dispatch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     if let Some(scope) = call.route.scope {
         call.authorize(scope)?;
     }
@@ -168,8 +203,8 @@ async fn dispatch(call: &Call<'_>, body: Incoming) -> Handled {
     }
 }
 
-async fn dispatch_others(call: &Call<'_>, body: Incoming) -> Handled {
-    if call.route.body == BodyLimit::None && !body.is_end_stream() {
+async fn dispatch_others(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+    if call.route.body == BodyLimit::None && !body.is_empty() {
         call.body(body).await?;
         return Err(Rejection::BodyTooLarge { limit_bytes: 0 }.into());
     }

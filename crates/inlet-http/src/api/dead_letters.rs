@@ -3,7 +3,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use hyper::body::Incoming;
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::IdempotencyKey;
 use inlet_core::json;
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::page::{Budget, cursor_error};
 use crate::answer::{Handled, json as json_answer};
+use crate::body::RequestBody;
 use crate::call::Call;
 
 /// How many dead letters a page has where the client does not say.
@@ -57,7 +57,7 @@ struct Wanted {
 }
 
 /// Sends the dead letters that meet a filter back to the queue, or only counts them.
-pub(crate) async fn redrive(call: &Call<'_>, body: Incoming) -> Handled {
+pub(crate) async fn redrive(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     call.query()?;
     let body = call.body(body).await?;
     if body.is_empty() {

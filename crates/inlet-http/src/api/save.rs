@@ -7,12 +7,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use inlet_core::accept::{Receipt, SaveHead};
 use inlet_core::rejection::Rejection;
 
 use crate::answer::{Answer, Handled, JSON, answer};
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::call::{Call, content_length};
 use crate::escape;
 use crate::problem::Problem;
@@ -24,11 +23,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RECEIPTS: &[u8] = b"/api/receipts/";
 
 /// Takes one document.
-pub(crate) async fn save(call: &Call<'_>, body: Incoming) -> Handled {
+pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
     let admission = intake.admit(&head(call, &query)?)?;
-    let body = body::read(body, admission.body_bytes_max(), call.connection).await?;
+    let body = body::read(body, admission.body_bytes_max()).await?;
     let receipt = intake.accept(admission, body).await?;
     call.app.metrics.accepted(1, receipt.body.len());
     Ok(accepted(&receipt, call.id))
@@ -39,11 +38,11 @@ pub(crate) async fn save(call: &Call<'_>, body: Incoming) -> Handled {
 /// `202` where all were accepted, else `207`. Each result is a receipt like that of a single
 /// document without its body and with the member `status`, or the problem it would have been
 /// answered with.
-pub(crate) async fn save_batch(call: &Call<'_>, body: Incoming) -> Handled {
+pub(crate) async fn save_batch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
     let admission = intake.admit_batch(&head(call, &query)?)?;
-    let body = body::read(body, admission.body_bytes_max(), call.connection).await?;
+    let body = body::read(body, admission.body_bytes_max()).await?;
     let results = intake.accept_batch(admission, body).await?;
     let accepted = results.iter().flatten();
     let (documents, bytes) =

@@ -157,8 +157,7 @@ fn origin(call: &Call<'_>) -> String {
     let host = host.or_else(|| call.head.uri.authority().map(|host| host.as_str()));
     // A proxy that ends TLS says so. Who says so without one only misleads itself.
     let forwarded = call.head.headers.get("x-forwarded-proto");
-    let is_secure =
-        call.connection.is_secure() || forwarded.is_some_and(|proto| proto.as_bytes() == b"https");
+    let is_secure = call.is_secure || forwarded.is_some_and(|proto| proto.as_bytes() == b"https");
     let scheme = if is_secure { "https" } else { "http" };
     format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
