@@ -39,6 +39,15 @@ impl S3Bucket {
     /// Fails as [`FailureKind::Refused`] where the URL is none, the bucket is not there, or this
     /// identity may not use it; as [`FailureKind::Unavailable`] where the service is away.
     pub async fn open(aws: &Aws, url: &str) -> Result<Self, Failure> {
+        let bucket = Self::open_unseen(aws, url)?;
+        let there = bucket.client.head_bucket().bucket(&bucket.name).send().await;
+        there.map_err(|error| failure::opening(&error, url))?;
+        Ok(bucket)
+    }
+
+    /// The same without a look whether the bucket is there: for a function, whose start is paid
+    /// for and which may have no right to look.
+    pub fn open_unseen(aws: &Aws, url: &str) -> Result<Self, Failure> {
         let refused = |hint: &'static str| {
             Failure::new(FailureKind::Refused, "open the bucket", url).hint(hint)
         };
@@ -54,14 +63,11 @@ impl S3Bucket {
         // Names of buckets are no host names elsewhere than at Amazon's.
         let path_style = aws.config().endpoint_url().is_some();
         let config = aws_sdk_s3::config::Builder::from(aws.config()).force_path_style(path_style);
-        let bucket = Self {
+        Ok(Self {
             client: Client::from_conf(config.build()),
             name: name.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
-        };
-        let there = bucket.client.head_bucket().bucket(&bucket.name).send().await;
-        there.map_err(|error| failure::opening(&error, url))?;
-        Ok(bucket)
+        })
     }
 
     /// The key in S3.

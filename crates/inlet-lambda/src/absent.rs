@@ -1,0 +1,142 @@
+//! What a part has no right to use: every call fails and says so, and nothing is remembered.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use inlet_core::calendar::Day;
+use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
+use inlet_core::document::{Document, StoredDocument, Timestamp};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
+    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Queue, Store, StreamFigures, TallyRow,
+};
+
+/// No engine at all.
+#[derive(Debug)]
+pub(crate) struct Absent;
+
+fn absent<T>(what: &'static str) -> Result<T, Failure> {
+    Err(Failure::new(FailureKind::Refused, "use", what)
+        .hint("this function has no right to; another one has: see its handler"))
+}
+
+#[async_trait]
+impl Store for Absent {
+    async fn put_batch(&self, _: Batch) -> Result<Vec<Outcome>, Failure> {
+        absent("the store")
+    }
+
+    async fn get(&self, _: DocumentId) -> Result<Option<StoredDocument>, Failure> {
+        absent("the store")
+    }
+
+    async fn find(&self, _: DocumentId) -> Result<Option<Found>, Failure> {
+        absent("the store")
+    }
+
+    async fn page(&self, _: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        absent("the store")
+    }
+
+    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<bool, Failure> {
+        absent("the store")
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {
+        absent("the store")
+    }
+
+    async fn dead_letters(
+        &self,
+        _: &DeadLetterFilter,
+        _: usize,
+        _: Option<&str>,
+    ) -> Result<Page<DeadLetter>, Failure> {
+        absent("the store")
+    }
+
+    async fn mark_redriven(&self, _: &[DocumentId], _: Timestamp) -> Result<(), Failure> {
+        absent("the store")
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>, Failure> {
+        absent("the store")
+    }
+
+    async fn tallies(&self, _: Day, _: Day) -> Result<Vec<TallyRow>, Failure> {
+        absent("the store")
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        // What is not used can't be away.
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Queue for Absent {
+    fn has_room(&self) -> Result<(), Failure> {
+        absent("the queue")
+    }
+
+    async fn send(&self, _: &[Document]) -> Result<(), Failure> {
+        absent("the queue")
+    }
+
+    async fn receive(&self, _: BatchLimit) -> Result<Delivery, Failure> {
+        absent("the queue")
+    }
+
+    async fn settle(&self, _: &Delivery, _: &[Outcome]) -> Result<(), Failure> {
+        absent("the queue")
+    }
+
+    async fn depth(&self) -> Result<Depth, Failure> {
+        Ok(Depth::default())
+    }
+}
+
+#[async_trait]
+impl Bucket for Absent {
+    async fn put(
+        &self,
+        _: &BucketKey,
+        _: &str,
+        _: &mut dyn ByteStream,
+    ) -> Result<ObjectMeta, Failure> {
+        absent("the bucket")
+    }
+
+    async fn get(&self, _: &BucketKey, _: Option<ByteRange>) -> Result<Option<Object>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn head(&self, _: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn delete(&self, _: &BucketKey) -> Result<(), Failure> {
+        absent("the bucket")
+    }
+
+    async fn list(
+        &self,
+        _: &str,
+        _: Option<&BucketKey>,
+        _: usize,
+    ) -> Result<Vec<ObjectMeta>, Failure> {
+        absent("the bucket")
+    }
+}
+
+#[async_trait]
+impl Cache for Absent {
+    async fn get(&self, _: &str) -> Option<Bytes> {
+        None
+    }
+
+    async fn put(&self, _: &str, _: Bytes) {}
+
+    async fn remove(&self, _: &str) {}
+}

@@ -1,0 +1,92 @@
+//! The settings of a function: the variables that `inlet` reads, as far as a function needs them.
+
+use anyhow::{Context, bail};
+use inlet_core::calendar::Calendar;
+use inlet_core::limits::Limits;
+use inlet_core::schedule::Schedule;
+use tracing_subscriber::EnvFilter;
+
+/// What the variables say.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Which part is played: the handler, or `INLET_FUNCTION`.
+    pub(crate) part: String,
+    pub(crate) queue: String,
+    pub(crate) store: String,
+    pub(crate) bucket: String,
+    pub(crate) cache: String,
+    pub(crate) secrets: String,
+    pub(crate) limits: Limits,
+    pub(crate) calendar: Calendar,
+    pub(crate) summary_cron: String,
+    /// The function's name and version, for `X-Instance-Id`.
+    pub(crate) instance: String,
+    /// The zone, where it is told; functions move between zones.
+    pub(crate) zone: String,
+    log_level: String,
+}
+
+impl Settings {
+    /// Reads the variables.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let text = |name: &str, default: &str| {
+            std::env::var(name).ok().filter(|text| !text.is_empty()).unwrap_or(default.to_owned())
+        };
+        let zone_name = text("INLET_TIME_ZONE", "UTC");
+        let defaults = Limits::default();
+        Ok(Self {
+            part: text("INLET_FUNCTION", &text("_HANDLER", "intake")),
+            queue: text("INLET_QUEUE", ""),
+            store: text("INLET_STORE", ""),
+            bucket: text("INLET_BUCKET", ""),
+            cache: text("INLET_CACHE", "memory:"),
+            secrets: text("INLET_SECRETS", ""),
+            limits: Limits {
+                body_bytes_max: number("INLET_BODY_BYTES_MAX", defaults.body_bytes_max)?,
+                depth_max: number("INLET_DEPTH_MAX", defaults.depth_max)?,
+                attempts_max: number("INLET_ATTEMPTS_MAX", defaults.attempts_max)?,
+                streams_max: number("INLET_STREAMS_MAX", defaults.streams_max)?,
+                ..defaults
+            },
+            calendar: Calendar::new(&zone_name)
+                .map_err(|_| anyhow::anyhow!("INLET_TIME_ZONE: {zone_name:?} is no time zone"))?,
+            summary_cron: text("INLET_SUMMARY_CRON", "0 6 * * 1"),
+            instance: format!(
+                "{}-{}",
+                text("AWS_LAMBDA_FUNCTION_NAME", "function"),
+                text("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            ),
+            zone: text("INLET_ZONE", &text("AWS_REGION", "local")),
+            log_level: text("INLET_LOG_LEVEL", "info"),
+        })
+    }
+
+    /// Sends log lines to standard error, as JSON: that is what CloudWatch can be asked about.
+    pub(crate) fn log_lines(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log_level)
+            .with_context(|| format!("INLET_LOG_LEVEL = {:?}", self.log_level))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .json()
+            .try_init()
+            .map_err(|error| anyhow::anyhow!("could not start the log lines: {error}"))
+    }
+
+    /// When summaries are due.
+    pub(crate) fn schedule(&self) -> anyhow::Result<Schedule> {
+        Schedule::new(&self.summary_cron, self.calendar.zone_name())
+            .map_err(|error| anyhow::anyhow!("INLET_SUMMARY_CRON: {error}"))
+    }
+}
+
+/// A number, in bytes where it is a size.
+fn number<T: std::str::FromStr>(name: &str, default: T) -> anyhow::Result<T> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => match text.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => bail!("{name} = {text:?}: write a number without a unit"),
+        },
+        _ => Ok(default),
+    }
+}
