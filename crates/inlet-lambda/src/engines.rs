@@ -8,6 +8,7 @@ use inlet_adapters::aws::Aws;
 use inlet_adapters::bucket::S3Bucket;
 use inlet_adapters::queue::{SqsOptions, SqsQueue};
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
+use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
 use inlet_core::document::Timestamp;
@@ -132,12 +133,12 @@ pub(crate) async fn store(
             let store = PostgresStore::open(&settings.store, &options).await;
             Ok(Arc::new(store.context("INLET_STORE")?))
         }
-        _ => {
-            _ = (aws, overflow);
-            bail!(
-                "INLET_STORE = {scheme}: this function knows dynamodb://TABLE and postgres://HOST"
-            )
+        "dynamodb" => {
+            let (overflow, options) = (Arc::clone(overflow), DynamoOptions::default());
+            let store = DynamoStore::open(aws, &settings.store, overflow, &options).await;
+            Ok(Arc::new(store.context("INLET_STORE")?))
         }
+        _ => bail!("INLET_STORE = {scheme}: this function knows dynamodb:// and postgres://"),
     }
 }
 

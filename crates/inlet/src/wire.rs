@@ -89,6 +89,13 @@ impl Engines {
                 let store = left_out("store", "PostgreSQL", "postgres")?;
                 (store, None)
             }
+            Url { scheme: "dynamodb", .. } => {
+                #[cfg(feature = "aws")]
+                let store = aws::store(&settings.store, &bucket).await?;
+                #[cfg(not(feature = "aws"))]
+                let store = left_out("store", "Amazon's services", "aws")?;
+                (store, None)
+            }
             url => {
                 return Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE"));
             }
@@ -158,6 +165,12 @@ pub(crate) async fn migrate(
                 _ = asked;
                 left_out("store", "PostgreSQL", "postgres")
             }
+        }
+        Url { scheme: "dynamodb", .. } => {
+            #[cfg(feature = "aws")]
+            return aws::make_table(&settings.store).await;
+            #[cfg(not(feature = "aws"))]
+            left_out("store", "Amazon's services", "aws")
         }
         url => Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE")),
     }

@@ -6,7 +6,8 @@ use inlet_adapters::aws::Aws;
 use inlet_adapters::bucket::S3Bucket;
 use inlet_adapters::queue::{SqsOptions, SqsQueue};
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
-use inlet_core::ports::{Bucket, Queue, Secrets};
+use inlet_adapters::store::{DynamoOptions, DynamoStore};
+use inlet_core::ports::{Bucket, Queue, Secrets, Store};
 
 use super::{QueueUse, WiredQueue};
 
@@ -41,4 +42,16 @@ pub(super) async fn queue(
         })
     };
     Ok(WiredQueue { queue: queue as Arc<dyn Queue>, log: None, release: Some(release) })
+}
+
+/// Opens the store at `dynamodb://TABLE`; what is too large for it goes to `bucket`.
+pub(super) async fn store(url: &str, bucket: &Arc<dyn Bucket>) -> anyhow::Result<Arc<dyn Store>> {
+    let (aws, overflow) = (Aws::from_environment().await, Arc::clone(bucket));
+    Ok(Arc::new(DynamoStore::open(&aws, url, overflow, &DynamoOptions::default()).await?))
+}
+
+/// Makes the table where it is not there.
+pub(super) async fn make_table(url: &str) -> anyhow::Result<Vec<String>> {
+    let made = DynamoStore::create_table(&Aws::from_environment().await, url).await?;
+    Ok(if made { vec![format!("made {url}")] } else { Vec::new() })
 }

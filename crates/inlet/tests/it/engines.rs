@@ -8,15 +8,13 @@ mod scenario;
 mod servers;
 
 use scenario::works_as_promised;
-use servers::{AWS, Namespace, POSTGRES, REDIS};
-
-use crate::server::{Server, TOKEN};
+use servers::{AWS, Namespace, POSTGRES, REDIS, start};
 
 /// Runs `inlet up` with these flags and holds it to what a user expects.
 fn up_with(flags: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let server = Server::start_in("up", &data, flags, Some(TOKEN), &AWS.variables());
+    let server = start("up", &data, flags, AWS.variables());
     works_as_promised(&server, &data, flags);
     assert!(server.stop().success());
 }
@@ -24,6 +22,11 @@ fn up_with(flags: &[&str]) {
 #[test]
 fn documents_live_in_postgres() {
     up_with(&["--store", &POSTGRES.database()]);
+}
+
+#[test]
+fn documents_live_in_dynamodb() {
+    up_with(&["--store", &AWS.table()]);
 }
 
 #[test]
@@ -51,5 +54,13 @@ fn all_of_them_work_together() {
     let (postgres, queue) = (POSTGRES.database(), AWS.queue(&Namespace::new()));
     let (bucket, redis, secrets) = (AWS.bucket(), REDIS.url(), AWS.secret());
     let flags = ["--store", &postgres, "--queue", &queue, "--bucket", &bucket, "--cache", &redis];
+    up_with(&[&flags[..], &["--secrets", &secrets]].concat());
+}
+
+#[test]
+fn dynamodb_takes_the_place_of_postgres_among_them() {
+    let (table, queue) = (AWS.table(), AWS.queue(&Namespace::new()));
+    let (bucket, redis, secrets) = (AWS.bucket(), REDIS.url(), AWS.secret());
+    let flags = ["--store", &table, "--queue", &queue, "--bucket", &bucket, "--cache", &redis];
     up_with(&[&flags[..], &["--secrets", &secrets]].concat());
 }

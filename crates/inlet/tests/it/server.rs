@@ -71,19 +71,6 @@ impl Server {
         Self::start_command(inlet(data.parent().unwrap()), role, data, flags, token)
     }
 
-    /// The same with more variables.
-    pub(crate) fn start_in(
-        role: &str,
-        data: &Path,
-        flags: &[&str],
-        token: Option<&str>,
-        variables: &[(String, String)],
-    ) -> Self {
-        let mut command = inlet(data.parent().unwrap());
-        command.envs(variables.iter().cloned());
-        Self::start_command(command, role, data, flags, token)
-    }
-
     /// The same by a command that is not complete yet.
     pub(crate) fn start_command(
         mut command: Command,

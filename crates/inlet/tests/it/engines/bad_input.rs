@@ -52,6 +52,7 @@ fn a_server_that_is_not_there_is_refused_with_its_address() {
 fn what_is_missing_is_named_with_the_command_that_makes_it() {
     refused(&["--store", &POSTGRES.empty_database()], &["inlet migrate"]);
     refused(&["--store", "postgres://inlet:inlet@127.0.0.1:1/x y"], &["postgres"]);
+    refused(&["--store", "dynamodb://no-such-table"], &["no-such-table", "inlet migrate"]);
     refused(&["--queue", "sqs://no-such-queue"], &["no-such-queue", "create-queue"]);
     refused(&["--bucket", "s3://no-such-bucket"], &["no-such-bucket"]);
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::servers::{AWS, Namespace, POSTGRES};
+use super::servers::{AWS, Namespace, POSTGRES, start};
 use crate::kill::{Sent, check_acknowledged, check_nothing_else, send};
-use crate::server::{Server, TOKEN, inlet, until};
+use crate::server::{Server, inlet, until};
 
 /// How often one of the four is killed; `INLET_KILLS=100` for the long run.
 const KILLS: u32 = 8;
@@ -20,6 +20,11 @@ const KILLS: u32 = 8;
 #[test]
 fn any_of_two_instances_and_two_workers_on_postgres_and_sqs_may_be_killed() {
     kill_at_random(&POSTGRES.database());
+}
+
+#[test]
+fn any_of_two_instances_and_two_workers_on_dynamodb_and_sqs_may_be_killed() {
+    kill_at_random(&AWS.table());
 }
 
 /// A process that serves, and the thread that sends to it until it is killed.
@@ -30,8 +35,7 @@ struct Instance {
 
 impl Instance {
     fn start(data: &Path, flags: &[&str], round: u32, index: usize, sent: &Shared) -> Self {
-        let variables = AWS.variables();
-        let server = Server::start_in("serve", data, flags, Some(TOKEN), &variables);
+        let server = start("serve", data, flags, AWS.variables());
         let (address, sent) = (server.plain_address().to_owned(), sent.clone());
         let sender = std::thread::spawn(move || {
             while !sent.enough.load(Ordering::Relaxed) {
@@ -118,8 +122,7 @@ fn kill_at_random(store: &str) {
     let Instance { server, sender } = keep;
     server.kill();
     sender.join().unwrap();
-    let server =
-        Server::start_in("serve", &data("i0".to_owned()), &flags, Some(TOKEN), &AWS.variables());
+    let server = start("serve", &data("i0".to_owned()), &flags, AWS.variables());
     let sent = shared.sent.lock().unwrap();
     let (acknowledged, all) = (sent.acknowledged.len(), sent.bodies.len());
     assert!(acknowledged > 20, "INLET_SEED={seed}: {acknowledged} of {all} were acknowledged");

@@ -2,7 +2,7 @@
 
 use inlet_testkit::server::{Server as Engine, ServerKind};
 
-use super::servers::{AWS, Aws, Namespace, Postgres, Redis, try_migrate};
+use super::servers::{AWS, Aws, Namespace, Postgres, Redis, start, try_migrate};
 use crate::server::{Server, TOKEN, inlet, until};
 
 #[test]
@@ -32,7 +32,7 @@ fn sqs_that_is_away_is_a_503_with_retry_after_and_comes_back() {
     let queue = aws.queue(&Namespace::new());
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let server = Server::start_in("up", &data, &["--queue", &queue], Some(TOKEN), &aws.variables());
+    let server = start("up", &data, &["--queue", &queue], aws.variables());
     let before = server.save(r#"{"sqs":"there"}"#);
     server.wait_until_stored(&before);
     aws.0.freeze();
@@ -81,7 +81,7 @@ fn a_poison_message_in_sqs_is_a_dead_letter_and_the_rest_is_stored() {
     AWS.put_on_queue(&queue, r#"{"from":"another client"}"#);
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let server = Server::start_in("up", &data, &["--queue", &queue], Some(TOKEN), &AWS.variables());
+    let server = start("up", &data, &["--queue", &queue], AWS.variables());
     let stored = server.save(r#"{"from":"us"}"#);
     server.wait_until_stored(&stored);
     until("the foreign document is stored", || {

@@ -1,5 +1,6 @@
 //! One server of each kind for all tests of this binary; each test gets a place of its own in it.
 
+use std::path::Path;
 use std::process::Output;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use inlet_testkit::server::{Server, ServerKind};
 use ureq::Agent;
 
-use crate::server::inlet;
+use crate::server::{Server as InletServer, TOKEN, inlet};
 
 /// PostgreSQL.
 pub(super) static POSTGRES: LazyLock<Postgres> =
@@ -74,6 +75,13 @@ impl Aws {
             variable("AWS_ACCESS_KEY_ID", "test"),
             variable("AWS_SECRET_ACCESS_KEY", "test"),
         ]
+    }
+
+    /// The URL of a new table, made by `inlet migrate`.
+    pub(super) fn table(&self) -> String {
+        let url = format!("dynamodb://table-{}", Namespace::new().name());
+        migrate(&["--store", &url]);
+        url
     }
 
     /// The URL of a new queue with a dead-letter queue, `NAME-dead`.
@@ -155,4 +163,16 @@ fn authorization(service: &str) -> String {
         "AWS4-HMAC-SHA256 Credential=test/20261121/eu-central-1/{service}/aws4_request, \
          SignedHeaders=host, Signature=0"
     )
+}
+
+/// Starts a process that serves, which finds the engines at `variables`.
+pub(super) fn start(
+    role: &str,
+    data: &Path,
+    flags: &[&str],
+    variables: Vec<(String, String)>,
+) -> InletServer {
+    let mut command = inlet(data.parent().unwrap());
+    command.envs(variables);
+    InletServer::start_command(command, role, data, flags, Some(TOKEN))
 }
