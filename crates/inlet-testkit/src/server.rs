@@ -22,6 +22,9 @@ pub enum ServerKind {
     PgBouncer(u16),
     /// Redis without a password.
     Redis,
+    /// Redis that takes TLS alone; `ca.pem` in the directory signed its certificate for
+    /// `localhost` and 127.0.0.1.
+    RedisTls,
     /// A container registry without a password.
     Registry,
     /// The double of CloudFormation before moto.
@@ -99,6 +102,7 @@ impl Server {
             ServerKind::Postgres => ("postgres", String::new()),
             ServerKind::PgBouncer(port) => ("pgbouncer", port.to_string()),
             ServerKind::Redis => ("redis", String::new()),
+            ServerKind::RedisTls => ("redis-tls", String::new()),
             ServerKind::Registry => ("registry", String::new()),
             ServerKind::CloudFormation => ("cloudformation", String::new()),
             ServerKind::Moto => ("moto", String::new()),
@@ -158,6 +162,8 @@ impl Server {
             return false;
         };
         let question: &[u8] = match self.kind {
+            // That it takes connections has to do: the question would be a handshake.
+            ServerKind::RedisTls => return true,
             // A request for TLS: any answer means that the server is there.
             ServerKind::Postgres | ServerKind::PgBouncer(_) => {
                 &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]

@@ -2,43 +2,61 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `inlet:epoch` | a number; entries of another one are not there |
-//! | `inlet:ID` | `v`, the epoch as 8 bytes, the bytes that were put; or `-` for what was removed |
+//! | `inlet:epoch:RUN` | random bytes that each entry must carry to be there, or `-`: none is, and none may be put |
+//! | `inlet:entry:KEY` | `v`, the epoch, the bytes that were put; or `-` for what was removed |
 //!
-//! An entry lives [`RedisOptions::entry_s`] at most. One that was removed stays so for
-//! [`RedisOptions::removed_s`]: a reader that had read the document before it was erased can't put
-//! it back behind the removal. Where a removal does not get through, this process asks the cache
-//! nothing more until it has raised the epoch, which no instance's older entries outlive.
+//! What is removed from the store must be gone from here, whatever happens:
+//!
+//! - A removed key stays so for [`RedisOptions::removed_s`]: who had read the document before it
+//!   was erased can't put it back behind the removal.
+//! - `RUN` is the id of the server's process. A server that starts again from a snapshot, or the
+//!   replica that takes over, may lack the last removals; none of the entries it brings is there.
+//! - Where a removal does not get through, this instance asks the cache nothing more until it made
+//!   up for it, in the background, also where nobody asks it anything. Other instances that still
+//!   reach the server may give the document until then, for [`RedisOptions::entry_s`] at most:
+//!   no entry lives longer.
+//! - Of more than a thousand such removals only that there were is remembered: the whole epoch is
+//!   removed in the way one key is.
+
+mod address;
+mod circuit;
+mod owed;
+mod session;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::Cache;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ErrorKind, FromRedisValue, RedisError};
+use redis::{Client, RedisError};
 
-const EPOCH: &str = "inlet:epoch";
-const ENTRY: &str = "inlet:";
-const VALUE: u8 = b'v';
-const REMOVED: &[u8] = b"-";
-/// Puts unless the entry was removed a moment ago.
-const PUT: &str = "if redis.call('GETRANGE', KEYS[1], 0, 0) == '-' then return 0 end \
-                   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) return 1";
-/// How long the first answer may take, at the start.
-const OPEN_MAX: Duration = Duration::from_secs(3);
+use self::address::Address;
+use self::circuit::Circuit;
+use self::owed::Owed;
+use self::session::{Session, Trouble};
+
+/// After how many answers in a row that came too late a connection is taken for dead.
+const LATE_MAX: u32 = 3;
 
 /// How a [`RedisCache`] behaves.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// How long one call may take, in milliseconds; the store is asked instead. Default 50.
     pub call_ms: u64,
-    /// For how long nothing is asked after a call failed, in milliseconds. Default 500.
+    /// How long connecting may take, in milliseconds; nobody but the start waits for it.
+    /// Default 1,000.
+    pub connect_ms: u64,
+    /// For how long nothing is asked after a call failed, in milliseconds; it doubles with each
+    /// failure in a row. Default 250.
     pub pause_ms: u64,
-    /// How long an entry lives, in seconds. Default 3,600.
+    /// The longest such pause, in milliseconds. Default 8,000.
+    pub pause_ms_max: u64,
+    /// How long an entry lives, in seconds. Default 300.
     pub entry_s: u64,
     /// How long a removed entry can't be put again, in seconds; longer than a request may take.
     /// Default 60.
@@ -49,211 +67,259 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { call_ms: 50, pause_ms: 500, entry_s: 3_600, removed_s: 60, value_bytes_max: 1 << 20 }
+        Self {
+            call_ms: 50,
+            connect_ms: 1_000,
+            pause_ms: 250,
+            pause_ms_max: 8_000,
+            entry_s: 300,
+            removed_s: 60,
+            value_bytes_max: 1 << 20,
+        }
     }
 }
 
-/// A [`Cache`] in a Redis server, or in one that speaks its protocol (6.2 or newer).
+/// A [`Cache`] in a Redis server, or in one that speaks its protocol: one primary, no cluster
+/// whose keys are on several servers.
 ///
 /// Nothing that is only here can be lost: while the server is away, slow or empty, `get` gives
-/// nothing, after [`RedisOptions::call_ms`] at most for the first call and at once for those that
-/// follow. How much it holds is the server's `maxmemory`; set a policy that evicts
-/// (`allkeys-lru`).
-pub struct RedisCache {
-    connection: ConnectionManager,
-    options: RedisOptions,
+/// nothing, after [`RedisOptions::call_ms`] at most for the calls that were under way and at once
+/// for those that follow. How much it holds is the server's `maxmemory`; set a policy that evicts,
+/// best `volatile-lru`: every entry expires, and the epoch does not.
+pub struct RedisCache(Arc<Shared>);
+
+struct Shared {
+    client: Client,
     shown: String,
-    begun: Instant,
-    /// Until when nothing is asked, in milliseconds since `begun`.
-    paused_until_ms: AtomicU64,
-    /// Whether a removal may not have got through.
-    removal_is_owed: AtomicBool,
-    epoch: AtomicU64,
+    options: RedisOptions,
+    circuit: Circuit,
+    owed: Owed,
+    session: Mutex<Option<Arc<Session>>>,
+    /// Whether a task connects, or makes up for removals.
+    is_opening: AtomicBool,
+    /// Whether a task sees to it that removals are made up for.
+    is_pursuing: AtomicBool,
+    /// Whether it was told that the cache is away.
+    is_told: AtomicBool,
 }
 
 impl RedisCache {
     /// Opens the cache at `url`: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://`
-    /// for TLS that is verified against this machine's authorities.
+    /// for TLS, where the server's certificate is checked against the authorities of this machine,
+    /// or against those of the file that `?ca=FILE` names.
     ///
     /// Fails as [`FailureKind::Refused`] where the URL is none, or the server refuses user,
-    /// password or database. A server that is away is no failure.
+    /// password or database, or its certificate is not trusted. A server that is away is no
+    /// failure.
     pub async fn open(url: &str, options: &RedisOptions) -> Result<Self, Failure> {
-        let shown = shown(url);
-        let refused = |error: &RedisError, hint: &'static str| {
-            Failure::new(FailureKind::Refused, "open the cache at", shown.clone())
-                .because(said(error))
-                .hint(hint)
-        };
-        let client = Client::open(url).map_err(|error| {
-            refused(&error, "write it as redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS")
-        })?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(OPEN_MAX))
-            .set_response_timeout(Some(OPEN_MAX));
-        let connection =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(|error| {
-                refused(&error, "write it as redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS")
-            })?;
-        let cache = Self {
-            connection,
+        let Address { client, shown } = Address::parse(url).await?;
+        let shared = Shared {
+            client,
+            shown,
+            circuit: Circuit::new(
+                Duration::from_millis(options.pause_ms),
+                Duration::from_millis(options.pause_ms_max),
+            ),
             options: options.clone(),
-            shown: shown.clone(),
-            begun: Instant::now(),
-            paused_until_ms: AtomicU64::new(0),
-            removal_is_owed: AtomicBool::new(false),
-            epoch: AtomicU64::new(0),
+            owed: Owed::default(),
+            session: Mutex::new(None),
+            is_opening: AtomicBool::new(false),
+            is_pursuing: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
         };
-        match cache.ask::<()>(redis::cmd("PING"), OPEN_MAX).await {
-            Ok(()) => {}
-            Err(Some(error)) if error.kind() == ErrorKind::AuthenticationFailed => {
-                return Err(refused(&error, "check user and password of --cache"));
-            }
-            Err(Some(error)) if !is_away(&error) => {
-                return Err(refused(&error, "the server answers, and refuses; check --cache"));
-            }
-            Err(_) => tracing::warn!(cache = shown, "the cache is away; the store is asked"),
+        let within = Duration::from_millis(options.connect_ms);
+        match Session::open(&shared.client, within).await {
+            Ok(session) => *shared.session() = Some(Arc::new(session)),
+            Err(trouble) if trouble.is_passing() => shared.failed(&trouble),
+            Err(trouble) => return Err(shared.refused(&trouble)),
         }
-        Ok(cache)
+        Ok(Self(Arc::new(shared)))
+    }
+}
+
+impl Shared {
+    /// The session, if the server can be asked now. Otherwise what is missing is begun, and nobody
+    /// waits for it.
+    fn usable(self: &Arc<Self>) -> Option<Arc<Session>> {
+        if self.circuit.remaining().is_some() {
+            return None;
+        }
+        let session = self.session().clone().filter(|_| !self.owed.is_any());
+        if session.is_none() && !self.is_opening.swap(true, Ordering::AcqRel) {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                // Also where the runtime ends before the task does.
+                let _opening = Reset(&shared.is_opening);
+                // Whoever asks next tries again.
+                drop(shared.reopen().await);
+            });
+        }
+        session
     }
 
-    /// Asks the server; `None` as the error is a call that took too long.
-    async fn ask<T: FromRedisValue>(
+    /// Connects where there is no connection, and makes up for removals.
+    async fn reopen(&self) -> Result<(), Trouble> {
+        let within = Duration::from_millis(self.options.connect_ms);
+        let there = self.session().clone();
+        let opened = match there {
+            Some(session) => Ok(session),
+            None => Session::open(&self.client, within).await.map(Arc::new),
+        };
+        let session = opened.inspect_err(|trouble| self.failed(trouble))?;
+        if self.owed.is_any() {
+            let debt = self.owed.debt();
+            let settling = session.settle(&debt, self.options.removed_s);
+            self.heard(&session, within, settling).await?;
+            self.owed.settled(&debt);
+        }
+        *self.session() = Some(session);
+        self.answered();
+        Ok(())
+    }
+
+    /// Asks, for as long as one call may take.
+    async fn ask<T>(
         &self,
-        command: redis::Cmd,
+        session: &Arc<Session>,
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Option<T> {
+        let within = Duration::from_millis(self.options.call_ms);
+        self.heard(session, within, call).await.ok()
+    }
+
+    async fn heard<T>(
+        &self,
+        session: &Arc<Session>,
         within: Duration,
-    ) -> Result<T, Option<RedisError>> {
-        let mut connection = self.connection.clone();
-        match tokio::time::timeout(within, command.query_async(&mut connection)).await {
-            Ok(answer) => answer.map_err(Some),
-            Err(_) => Err(None),
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, Trouble> {
+        let trouble = match tokio::time::timeout(within, call).await {
+            Ok(Ok(answer)) => {
+                self.answered();
+                return Ok(answer);
+            }
+            Ok(Err(error)) => Trouble::Said(error),
+            Err(_) => Trouble::Late,
+        };
+        self.failed(&trouble);
+        let is_dead = match &trouble {
+            Trouble::Late => self.circuit.failed() >= LATE_MAX,
+            // A replica that was the primary says so, and the name may lead to another by now.
+            Trouble::Said(_) => true,
+        };
+        let mut current = self.session();
+        if is_dead && current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            *current = None;
+        }
+        Err(trouble)
+    }
+
+    fn answered(&self) {
+        if self.circuit.succeeded() && self.is_told.swap(false, Ordering::AcqRel) {
+            tracing::info!(cache = self.shown, "the cache answers again");
         }
     }
 
-    /// Asks unless it is away; after a failure nothing is asked for a while.
-    async fn try_ask<T: FromRedisValue>(&self, command: redis::Cmd) -> Option<T> {
-        let answer = self.ask(command, Duration::from_millis(self.options.call_ms)).await;
-        if let Err(error) = &answer {
-            let now_ms = self.now_ms();
-            let until = now_ms.saturating_add(self.options.pause_ms);
-            let before = self.paused_until_ms.swap(until, Ordering::AcqRel);
-            // Said once an outage: what follows within it is not news.
-            if before.saturating_add(10 * self.options.pause_ms) < now_ms || before == 0 {
-                let error = error.as_ref().map_or("no answer in time".to_owned(), said);
-                tracing::warn!(cache = self.shown, error, "the store is asked instead");
-            }
-        }
-        answer.ok()
-    }
-
-    /// Whether the server can be asked now; a removal that is owed is made up for first.
-    async fn is_usable(&self) -> bool {
-        if self.now_ms() < self.paused_until_ms.load(Ordering::Acquire) {
-            return false;
-        }
-        if !self.removal_is_owed.load(Ordering::Acquire) {
-            return true;
-        }
-        // Everything of the epoch before is forgotten, and with it what could not be removed.
-        self.removal_is_owed.store(false, Ordering::Release);
-        let mut raise = redis::cmd("INCR");
-        raise.arg(EPOCH);
-        match self.try_ask::<u64>(raise).await {
-            Some(epoch) => {
-                self.epoch.store(epoch, Ordering::Release);
-                true
-            }
-            None => {
-                self.removal_is_owed.store(true, Ordering::Release);
-                false
-            }
+    fn failed(&self, trouble: &Trouble) {
+        self.circuit.failed();
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            let error = trouble.text();
+            tracing::warn!(cache = self.shown, error, "the cache is away; the store is asked");
         }
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// Notes that `key` could not be removed, and sees to it that it will be.
+    fn owe(self: &Arc<Self>, key: &str) {
+        self.owed.add(key);
+        if !self.is_pursuing.swap(true, Ordering::AcqRel) {
+            tokio::spawn(pursue(Arc::downgrade(self)));
+        }
+    }
+
+    fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, trouble: &Trouble) -> Failure {
+        let hint = if trouble.is_password() {
+            "check user and password of --cache; the user needs INFO, MGET, GET, \
+             GETRANGE, SET, DEL and EVAL on inlet:*"
+        } else if trouble.is_certificate() {
+            "is it a port with TLS? rediss://HOST?ca=FILE names the authority to trust"
+        } else if trouble.is_cluster() {
+            "its keys are on several servers; give one with cluster mode off"
+        } else {
+            "the server answers, and refuses; check --cache"
+        };
+        Failure::new(FailureKind::Refused, "open the cache at", self.shown.clone())
+            .because(trouble.text())
+            .hint(hint)
     }
 }
 
 #[async_trait]
 impl Cache for RedisCache {
     async fn get(&self, key: &str) -> Option<Bytes> {
-        if !self.is_usable().await {
-            return None;
-        }
-        let mut command = redis::cmd("MGET");
-        command.arg(EPOCH).arg(entry(key));
-        let (epoch, value) = self.try_ask::<(Option<u64>, Option<Bytes>)>(command).await?;
-        let epoch = epoch.unwrap_or(0);
-        self.epoch.store(epoch, Ordering::Release);
-        let value = value?;
-        let is_current = value.len() > 8
-            && value[0] == VALUE
-            && value[1..9] == epoch.to_le_bytes()
-            // A removal that failed while this was under way.
-            && !self.removal_is_owed.load(Ordering::Acquire);
-        is_current.then(|| value.slice(9..))
+        let session = self.0.usable()?;
+        let value = self.0.ask(&session, session.get(key)).await??;
+        // Unless a removal failed while this was under way.
+        (!self.0.owed.is_any()).then_some(value)
     }
 
     async fn put(&self, key: &str, value: Bytes) {
-        if !self.is_usable().await {
-            return;
+        if value.len() > self.0.options.value_bytes_max {
+            // What may be there is older.
+            return self.remove(key).await;
         }
-        if value.len() > self.options.value_bytes_max {
-            // What was there before is older than this.
-            let mut command = redis::cmd("DEL");
-            command.arg(entry(key));
-            self.try_ask::<()>(command).await;
-            return;
-        }
-        let mut bytes = BytesMut::with_capacity(9 + value.len());
-        bytes.put_u8(VALUE);
-        bytes.put_u64_le(self.epoch.load(Ordering::Acquire));
-        bytes.put_slice(&value);
-        let mut command = redis::cmd("EVAL");
-        command.arg(PUT).arg(1).arg(entry(key)).arg(&bytes[..]).arg(self.options.entry_s);
-        self.try_ask::<()>(command).await;
+        let Some(session) = self.0.usable() else { return };
+        self.0.ask(&session, session.put(key, &value, self.0.options.entry_s)).await;
     }
 
     async fn remove(&self, key: &str) {
-        let mut command = redis::cmd("SET");
-        command.arg(entry(key)).arg(REMOVED).arg("EX").arg(self.options.removed_s);
-        if !self.is_usable().await || self.try_ask::<()>(command).await.is_none() {
-            self.removal_is_owed.store(true, Ordering::Release);
+        let removed = match self.0.usable() {
+            Some(session) => {
+                self.0.ask(&session, session.remove(key, self.0.options.removed_s)).await
+            }
+            None => None,
+        };
+        if removed.is_none() {
+            self.0.owe(key);
         }
     }
 }
 
 impl fmt::Debug for RedisCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisCache").field("at", &self.shown).finish_non_exhaustive()
+        f.debug_struct("RedisCache").field("at", &self.0.shown).finish_non_exhaustive()
     }
 }
 
-fn entry(key: &str) -> String {
-    format!("{ENTRY}{key}")
-}
-
-/// Whether the server did not answer, rather than refuse.
-fn is_away(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_refusal()
-        || error.is_connection_dropped()
-}
-
-/// What an error says, for operators; the server's own words hold no password.
-fn said(error: &RedisError) -> String {
-    match error.kind() {
-        ErrorKind::AuthenticationFailed => format!("the server refused the password: {error}"),
-        _ => error.to_string(),
+/// Makes up for removals though nobody asks, until all are, or all entries have expired.
+async fn pursue(cache: Weak<Shared>) {
+    while let Some(shared) = cache.upgrade() {
+        let options = &shared.options;
+        shared.owed.forgive_after(Duration::from_secs(options.entry_s + options.removed_s));
+        if !shared.owed.is_any() {
+            shared.is_pursuing.store(false, Ordering::Release);
+            // One more that failed between these two lines found a task that was about to end.
+            if !shared.owed.is_any() || shared.is_pursuing.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            continue;
+        }
+        drop(shared.usable());
+        let pause = Duration::from_millis(options.pause_ms.max(1));
+        let pause = shared.circuit.remaining().map_or(pause, |left| left.max(pause));
+        drop(shared);
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// The URL without its password.
-fn shown(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => url.to_owned(),
+/// Takes a flag back when it is dropped.
+struct Reset<'a>(&'a AtomicBool);
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
