@@ -14,6 +14,7 @@ use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
 use super::page::{Budget, cursor_error};
+use super::receipts;
 use crate::answer::{self, Handled, JSON};
 use crate::app::App;
 use crate::call::Call;
@@ -70,6 +71,7 @@ pub(crate) async fn erase(call: &Call<'_>) -> Handled {
     let App { intake, store, cache, clock, .. } = call.app;
     let known = store.erase(id, clock.now()).await?;
     cache.remove(&id.to_string()).await;
+    cache.remove(&receipts::cache_key(id)).await;
     intake.forget_key(&id);
     if !known && !id.is_ours() {
         return Err(Rejection::NotFound.into());
@@ -130,7 +132,7 @@ async fn read(app: &App, id: DocumentId) -> Result<Option<StoredDocument>, Failu
 }
 
 /// The document with that id, if the cache has it.
-pub(super) async fn remembered_of(app: &App, id: DocumentId) -> Option<StoredDocument> {
+async fn remembered_of(app: &App, id: DocumentId) -> Option<StoredDocument> {
     remembered(&app.cache.get(&id.to_string()).await?)
 }
 

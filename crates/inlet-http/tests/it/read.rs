@@ -26,6 +26,9 @@ async fn a_receipt_goes_from_queued_to_stored() {
     let json = get(&server, &path).await.json();
     assert_eq!((json["state"].as_str(), json["stream"].as_str()), (Some("stored"), Some("orders")));
     assert_eq!(json["bytes"], 7);
+    // The second time it comes from the cache, and is the same.
+    assert_eq!(server.cache.0.lock().unwrap().len(), 1);
+    assert_eq!(get(&server, &path).await.json(), json);
     let unknown = get(&server, "/api/receipts/0190a0b0-0000-7000-8000-000000000000").await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "NotFound"));
     assert_eq!(get(&server, "/api/receipts/x").await.code(), "IdInvalid");
@@ -74,10 +77,13 @@ async fn an_erased_document_is_gone_from_store_and_cache_and_its_key_is_free() {
     server.persist().await;
     let path = format!("/api/documents/{id}");
     assert_eq!(get(&server, &path).await.status, 200);
+    assert_eq!(get(&server, &format!("/api/receipts/{id}")).await.status, 200);
+    assert_eq!(server.cache.0.lock().unwrap().len(), 2);
     let denied = ask(server.address, "DELETE", &path, &[("X-Auth-Token", READ)], b"").await;
     assert_eq!(denied.status, 403);
     let erased = ask(server.address, "DELETE", &path, &[("X-Auth-Token", ALL)], b"").await;
     assert_eq!((erased.status, erased.body.len()), (204, 0));
+    assert!(server.cache.0.lock().unwrap().is_empty());
     assert_eq!(get(&server, &path).await.status, 404);
     assert_eq!(get(&server, &format!("/api/receipts/{id}")).await.status, 404);
     let again = ask(server.address, "POST", "/api/save", &keyed, b"2").await;
