@@ -419,6 +419,45 @@ async fn without_sqs_a_send_is_refused_in_time_and_taken_again_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_than_may_wait_is_refused_at_once_and_taken_again_once_there_is_room() {
+    let mut sqs = Sqs::default();
+    sqs.options.waiting_documents_max = 20;
+    let proxy = Proxy::start(emulator::port());
+    let queue = Arc::new(sqs.at(proxy.port()).await);
+    let (go_on, held_back) = std::sync::mpsc::channel::<()>();
+    proxy.rule(move |_, _| {
+        // The first call is answered once the test says so, and all others at once.
+        held_back.recv().ok();
+        Act::Forward
+    });
+    let many: Vec<Document> = (0..25).map(document).collect();
+    let first = tokio::spawn({
+        let (queue, one) = (Arc::clone(&queue), many[..1].to_vec());
+        async move { queue.send(&one).await }
+    });
+    until(|| queue.calls().sending == 1).await;
+    let rest = tokio::spawn({
+        let (queue, rest) = (Arc::clone(&queue), many[1..].to_vec());
+        async move { queue.send(&rest).await }
+    });
+    until(|| queue.has_room().is_err()).await;
+    assert_eq!(queue.has_room().unwrap_err().kind(), FailureKind::Full);
+    let failure = queue.send(&[document(99)]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Full);
+    drop(go_on);
+    first.await.unwrap().unwrap();
+    rest.await.unwrap().unwrap();
+    queue.has_room().unwrap();
+    queue.send(&[document(99)]).await.unwrap();
+    let mut came = HashSet::new();
+    while came.len() < 26 {
+        let delivery = queue.receive(LIMIT).await.unwrap();
+        came.extend(documents(&delivery).into_iter().map(|document| document.id));
+        settle(&queue, &delivery).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_nothing_is_told_in_time_and_nothing_is_lost() {
     let server = Server::start(ServerKind::Moto);
     let aws = aws_at(server.port()).await;

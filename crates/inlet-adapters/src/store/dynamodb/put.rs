@@ -32,6 +32,8 @@ pub(super) const ACTIONS_MAX: usize = 100;
 const BYTES_MAX: usize = 3 << 20;
 /// How often a part is planned anew; far beyond what its documents can give reason for.
 const ROUNDS_MAX: u32 = 200;
+/// How many lanes are tried without a pause.
+const HOPS_AT_ONCE_MAX: u32 = 2;
 /// How often a transaction that met another one, or too little throughput, is tried in all.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -43,8 +45,15 @@ pub(super) async fn put_batch(store: &DynamoStore, batch: &Batch) -> Result<Vec<
     let mut cursor = batch.cursor.as_ref();
     let mut at = 0;
     while at < work.len() || cursor.is_some() {
-        let mut part =
-            Part { store, batch, known: Known::default(), attempts: 0, lane: &mut lane, cursor };
+        let mut part = Part {
+            store,
+            batch,
+            known: Known::default(),
+            attempts: 0,
+            hops: 0,
+            lane: &mut lane,
+            cursor,
+        };
         let (count, some) = part.put(&mut work[at..]).await?;
         at += count;
         outcomes.extend(some);
@@ -130,6 +139,8 @@ struct Part<'a, 'b> {
     batch: &'a Batch,
     known: Known,
     attempts: u32,
+    /// How often somebody else was writing to the lane.
+    hops: u32,
     lane: &'a mut MutexGuard<'b, Lane>,
     /// Where the log is stored up to, once all of the batch is.
     cursor: Option<&'a Cursor>,
@@ -214,6 +225,7 @@ impl Part<'_, '_> {
                 }
                 ("ConditionalCheckFailed", About::Head) => {
                     self.lane.hop();
+                    self.hops += 1;
                     learned = true;
                 }
                 ("ConditionalCheckFailed", About::Cursor) => {
@@ -231,6 +243,10 @@ impl Part<'_, '_> {
                 }
                 _ => waits = true,
             }
+        }
+        if self.hops > HOPS_AT_ONCE_MAX {
+            // More write than there are lanes: pauses part them.
+            pause(self.hops - HOPS_AT_ONCE_MAX).await;
         }
         if waits || !learned {
             self.attempts += 1;
