@@ -194,7 +194,7 @@ impl TlsCertificates {
     }
 
     /// What takes a connection with these certificates.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.config))
     }
 }

@@ -12,4 +12,5 @@ mod limits;
 mod logs;
 mod proxying;
 mod retries;
+mod service;
 mod setup;

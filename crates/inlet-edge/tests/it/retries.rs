@@ -89,6 +89,29 @@ async fn a_post_with_a_key_goes_to_another_instance() {
 }
 
 #[tokio::test]
+async fn a_post_that_the_edge_gives_a_key_goes_to_another_instance_with_the_same_key() {
+    let (broken, alive) = (Instance::start("broken").await, Instance::start("alive").await);
+    broken.does(Does::BreakOff);
+    let mut options = unejected(&[&broken, &alive]);
+    options.routes = vec![keyed_route()];
+    options.retry.mints_keys = true;
+    let edge = Edge::new(options).unwrap();
+    for _ in 0..10 {
+        assert_eq!(post(&edge, "/api/save", "{}").await.text(), "alive {}");
+    }
+    let key = |seen: &crate::instance::Seen| seen.headers["idempotency-key"].clone();
+    let (first, second): (Vec<_>, Vec<_>) =
+        (broken.seen().iter().map(key).collect(), alive.seen().iter().map(key).collect());
+    assert!(!first.is_empty() && first.iter().all(|key| second.contains(key)));
+    let different: std::collections::HashSet<_> = second.iter().collect();
+    assert_eq!(different.len(), 10, "each document has a key of its own");
+    let mut given = request(Method::POST, "/api/save", "{}");
+    given.headers_mut().insert("idempotency-key", "mine".parse().unwrap());
+    send(&edge, given).await;
+    assert_eq!(alive.seen().last().unwrap().headers["idempotency-key"], "mine");
+}
+
+#[tokio::test]
 async fn an_answer_is_never_asked_for_again_even_if_it_is_an_error() {
     let (one, two) = (Instance::start("one").await, Instance::start("two").await);
     let edge = Edge::new(unejected(&[&one, &two])).unwrap();

@@ -4,4 +4,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers do too")]
 
+mod names;
 mod streaming;

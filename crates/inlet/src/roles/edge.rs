@@ -34,8 +34,9 @@ async fn run_in(
     let doors = Doors::open(&settings)?;
     let stop = Stop::new();
     let zone = Some(settings.zone.clone());
-    let front = Front::start(&settings, &data, doors, zone, Box::new(String::new), &stop)?;
+    let mut front = Front::new(&settings, &data, doors, zone, Box::new(String::new), &stop)?;
     backends.set(&front.edge).await?;
+    front.serve()?;
     let front = Arc::new(front);
     let kept = Kept { front: Arc::clone(&front), given, backends, stop: stop.clone() };
     let reloading = tokio::spawn(kept.reload_on_hangup());

@@ -36,22 +36,25 @@ const FILES_GZIP_BYTES_MAX: u64 = 1 << 20;
 /// How long the last lines of the access log may take to be written.
 const LOG_WITHIN: Duration = Duration::from_secs(5);
 
-/// A running edge.
+/// An edge at its doors.
 pub(super) struct Front {
     /// It takes instances by `set_backends`, and lets go of one by `drain`.
     pub(super) edge: Edge,
     pub(super) listening: Listening,
+    /// What is served once there are instances.
+    lanes: Vec<Vec<Lane<EdgeService>>>,
     threads: Vec<JoinHandle<()>>,
     log: Option<AccessLog>,
+    stop: Stop,
 }
 
 impl Front {
-    /// Starts an edge without instances yet. `zone` is the one it is in, if it is in one;
-    /// `more_figures` are shown with its own.
+    /// An edge that serves nobody yet. `zone` is the one it is in, if it is in one; `more_figures`
+    /// are shown with its own.
     ///
-    /// From the stop on it takes no more connections, and answers what it has. Certificates,
-    /// firewall rules, plans and error pages are taken up anew when their files change.
-    pub(super) fn start(
+    /// Certificates, firewall rules, plans and error pages are taken up anew when their files
+    /// change.
+    pub(super) fn new(
         settings: &Settings,
         data: &DataDirectory,
         doors: Doors,
@@ -74,18 +77,26 @@ impl Front {
         let service = EdgeService::new(edge.clone(), more_figures, tokens::outside().as_deref());
         let server = Server::new(Arc::new(service), server_options(settings));
         let lanes = serve::lanes(&server, settings, doors, certificates)?;
-        let shutdown = serve::begun_with(stop);
-        let mut threads = Vec::new();
-        for (index, lanes) in lanes.into_iter().enumerate() {
-            let keeper = (index == 0).then(|| edge.clone());
-            let (shutdown, stop, runtime) = (shutdown.clone(), stop.clone(), wire::runtime()?);
+        let (threads, stop) = (Vec::new(), stop.clone());
+        Ok(Self { edge, listening, lanes, threads, log, stop })
+    }
+
+    /// Begins to serve. Clients that have connected before wait until then, so it is called when
+    /// there are instances. From the stop on no more connections are taken, and what was taken is
+    /// answered.
+    pub(super) fn serve(&mut self) -> anyhow::Result<()> {
+        let shutdown = serve::begun_with(&self.stop);
+        for (index, lanes) in std::mem::take(&mut self.lanes).into_iter().enumerate() {
+            let keeper = (index == 0).then(|| self.edge.clone());
+            let (shutdown, stop) = (shutdown.clone(), self.stop.clone());
+            let runtime = wire::runtime()?;
             let thread = std::thread::Builder::new()
                 .name(format!("edge-{index}"))
                 .spawn(move || runtime.block_on(serve_kept(lanes, keeper, shutdown, stop)))
                 .context("could not start a thread of the edge")?;
-            threads.push(thread);
+            self.threads.push(thread);
         }
-        Ok(Self { edge, listening, threads, log })
+        Ok(())
     }
 
     /// Waits until everything that was taken is answered, after the stop.
@@ -210,12 +221,15 @@ fn watch_files(edge: &Edge, settings: &Settings, stop: &Stop) {
     }
 }
 
-/// An error with its causes.
+/// An error with those of its causes that it does not tell itself.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(&format!(": {said}"));
+        }
         cause = error.source();
     }
     text

@@ -145,6 +145,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         threads.push(thread("summary", move || summary::run(summarizer, stop))?);
     }
 
+    tokio::spawn(bear_hangups(stop.clone()));
     systemd::ready();
     let reason = wait_for_the_end(&stop).await?;
     for thread in threads {
@@ -217,6 +218,26 @@ pub(super) async fn first_token(
     Ok(data.token())
 }
 
+/// Bears SIGHUP, which would end the process. One process has nothing to reload: tokens and
+/// certificates are taken up when their files change, and other settings by a restart.
+async fn bear_hangups(stop: Stop) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!(%error, "SIGHUP ends this process"),
+    };
+    loop {
+        tokio::select! {
+            _ = stop.wait() => return,
+            hangup = hangups.recv() => if hangup.is_none() { return },
+        }
+        tracing::info!(
+            "nothing to reload: certificates and tokens are taken up by themselves, other settings \
+             by a restart"
+        );
+    }
+}
+
+/// Waits for a signal to end, or for another reason to.
 pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
     let mut terminate = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for SIGINT")?;

@@ -96,7 +96,7 @@ async fn run_in(
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
     let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
     let figures = Box::new(move || figures.text());
-    let front = Front::start(&settings, &data, doors, None, figures, &stop)?;
+    let mut front = Front::new(&settings, &data, doors, None, figures, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
     let running = Running {
         pid: std::process::id(),
@@ -143,6 +143,7 @@ async fn run_in(
     let mut announced = None;
     match begun {
         Ok(()) if !stop.is_now() => {
+            front.serve()?;
             announced = Some(data.announce(&running)?);
             instance::banner(&data, &running, first_token.as_deref())?;
             systemd::ready();

@@ -4,11 +4,14 @@
 
 mod bad_input;
 mod cli;
+mod edge;
 #[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
 mod engines;
 mod first_minute;
 mod kill;
 mod lifecycle;
+mod load;
 mod server;
 mod structure;
 mod supervise;
+mod systemd;

@@ -1,7 +1,6 @@
 //! `inlet up --instances N --zones 2`: real processes that are killed, stopped and replaced.
 
 mod faults;
-mod load;
 mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};

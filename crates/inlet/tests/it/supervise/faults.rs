@@ -11,10 +11,10 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::load::{Load, read_answer};
 use super::{Fleet, log, send};
 use crate::kill::{Sent, check_acknowledged, check_nothing_else};
 use crate::lifecycle::flip_a_bit;
+use crate::load::{Load, read_answer};
 use crate::server::{Server, TOKEN, until};
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::load::Load;
 use super::{FLAGS, Fleet, send};
+use crate::load::Load;
 use crate::server::{Server, TOKEN, inlet_at, until};
 
 /// A fleet with a file of settings beside its data directory.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crate::server::{TOKEN, until};
 
 /// A load of requests that may be sent again: `GET /`, and documents with keys.
-pub(super) struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     senders: Vec<JoinHandle<()>>,
 }
@@ -18,12 +18,14 @@ pub(super) struct Load {
 struct Shared {
     is_over: AtomicBool,
     answers: AtomicU64,
+    /// Documents among them.
+    documents: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
 impl Load {
     /// Begins it on two connections.
-    pub(super) fn start(address: &str) -> Self {
+    pub(crate) fn start(address: &str) -> Self {
         let shared = Arc::<Shared>::default();
         let senders = (0..2)
             .map(|sender| {
@@ -35,7 +37,7 @@ impl Load {
     }
 
     /// Waits until there were so many more answers.
-    pub(super) fn wait_for(&self, more: u64) {
+    pub(crate) fn wait_for(&self, more: u64) {
         let begun = self.shared.answers.load(Ordering::Relaxed);
         until("there were more answers", || {
             self.shared.answers.load(Ordering::Relaxed) >= begun + more
@@ -43,14 +45,16 @@ impl Load {
         });
     }
 
-    /// Ends it. Every request must have been answered with success, on its first connection.
-    pub(super) fn finish_without_failure(self) {
+    /// Ends it, and gives the number of documents. Every request must have been answered with
+    /// success, on its first connection.
+    pub(crate) fn finish_without_failure(self) -> u64 {
         self.shared.is_over.store(true, Ordering::Relaxed);
         self.senders.into_iter().for_each(|sender| sender.join().unwrap());
         let answers = self.shared.answers.load(Ordering::Relaxed);
         let failures = self.shared.failures.lock().unwrap();
         assert!(failures.is_empty(), "after {answers} answers: {failures:#?}");
         assert!(answers > 0);
+        self.shared.documents.load(Ordering::Relaxed)
     }
 }
 
@@ -77,6 +81,7 @@ fn send(address: &str, sender: u32, shared: &Shared) {
         match answered {
             Ok(Some((200..300, _))) => {
                 shared.answers.fetch_add(1, Ordering::Relaxed);
+                shared.documents.fetch_add(number % 2, Ordering::Relaxed);
             }
             other => {
                 let failure = format!("{number} of {sender}: {other:?}");
@@ -88,7 +93,7 @@ fn send(address: &str, sender: u32, shared: &Shared) {
 }
 
 /// The status and the body of an answer, or `None` where the connection broke before it was whole.
-pub(super) fn read_answer(reader: &mut impl BufRead) -> Option<(u16, String)> {
+pub(crate) fn read_answer(reader: &mut impl BufRead) -> Option<(u16, String)> {
     let (mut status, mut length) = (String::new(), 0);
     reader.read_line(&mut status).ok().filter(|read| *read > 0)?;
     loop {

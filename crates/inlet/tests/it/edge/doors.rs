@@ -1,0 +1,94 @@
+//! TLS on both sides, the redirect, and who is told to use HTTPS only.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::Value;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::site::{Behind, Site};
+use crate::server::{Server, TOKEN};
+
+/// An agent that trusts the certificates in a file and follows no redirects.
+fn agent(trusted: &Path) -> Agent {
+    let pem = std::fs::read(trusted).unwrap();
+    let roots = RootCerts::Specific(Arc::new(vec![Certificate::from_pem(&pem).unwrap()]));
+    Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .build()
+        .new_agent()
+}
+
+fn address(site: &Site, door: &str) -> String {
+    let running = std::fs::read(site.path("edge/run.json")).unwrap();
+    let running: Value = serde_json::from_slice(&running).unwrap();
+    running[door].as_str().unwrap().to_owned()
+}
+
+/// Writes an authority, and a certificate that it signed with its key.
+fn write_signed(site: &Behind) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let signed = params.signed_by(&key, &authority).unwrap();
+    std::fs::write(site.path("authority.pem"), authority.pem()).unwrap();
+    std::fs::write(site.path("signed.pem"), signed.pem()).unwrap();
+    std::fs::write(site.path("signed.key"), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn plain_http_is_redirected_and_reaches_no_instance() {
+    let site = Site::start(&[]);
+    let (http, https) = (address(&site, "http"), address(&site, "https"));
+    let agent = agent(&site.path("edge/tls/cert.pem"));
+    let answer = agent.get(format!("http://{http}/api/documents?limit=3")).call().unwrap();
+    assert_eq!(answer.status(), 308);
+    let expected = format!("https://{https}/api/documents?limit=3");
+    assert_eq!(answer.headers()["location"].to_str().unwrap(), expected);
+    assert!(answer.headers().get("x-instance-id").is_none());
+    let followed = agent.get(expected).header("X-Auth-Token", TOKEN).call().unwrap();
+    assert_eq!(followed.status(), 200);
+    let hsts = followed.headers().get("strict-transport-security");
+    assert!(hsts.is_none(), "nobody trusts a self-signed certificate by itself");
+}
+
+#[test]
+fn browsers_are_told_to_use_https_only_where_the_certificate_is_signed_by_another() {
+    let site = Site::prepare();
+    write_signed(&site);
+    let (cert, key) = (site.path("signed.pem"), site.path("signed.key"));
+    let site =
+        site.before(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
+    let url = format!("https://{}/", address(&site, "https"));
+    let answer = agent(&site.path("authority.pem")).get(url).call().unwrap();
+    assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
+    assert!(!site.edge.get("/").headers.contains_key("strict-transport-security"), "in plain text");
+}
+
+#[test]
+fn instances_are_spoken_to_with_tls_and_only_if_they_are_who_they_say() {
+    let site = Site::prepare();
+    let data = site.path("data");
+    let running: Value =
+        serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
+    let instance = running["https"].as_str().unwrap();
+    let start = |name: &str| {
+        let backend = format!("{instance},id=two,tls={name}");
+        let ca = data.join("tls/cert.pem");
+        let flags = ["--backend", &backend, "--backend-ca", ca.to_str().unwrap()];
+        Server::start_as("edge", &site.path(name), &flags, Some(TOKEN))
+    };
+    let edge = start("localhost");
+    let answer = edge.get("/");
+    assert_eq!((answer.status, &answer.json()["instance"]), (200, &Value::from("two")));
+    drop(edge);
+    let answer = start("not-its-name.example").get("/");
+    assert_eq!(answer.status, 503, "its certificate is for others");
+}
