@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
@@ -124,30 +125,39 @@ async fn an_upload_that_fails_in_its_third_part_leaves_nothing() {
     assert!(bucket.head(&key("large")).await.unwrap().is_none());
 }
 
-#[tokio::test]
+/// Two parts, and then nothing more.
+struct Stalls {
+    parts: usize,
+    stalled: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ByteStream for Stalls {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if self.parts == 0 {
+            self.stalled.store(true, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
+        self.parts -= 1;
+        Some(Ok(Bytes::from(vec![7; PART_BYTES])))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_upload_whose_client_goes_away_is_given_up() {
     let fixture = Fixture::new();
     let bucket = fixture.bucket().await;
-    struct Stalls(usize);
-    #[async_trait]
-    impl ByteStream for Stalls {
-        async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-            if self.0 == 0 {
-                std::future::pending::<()>().await;
-            }
-            self.0 -= 1;
-            Some(Ok(Bytes::from(vec![7; PART_BYTES])))
-        }
-    }
     let large = key("large");
+    let stalled = Arc::new(AtomicBool::new(false));
     {
-        let mut body = Stalls(2);
+        let mut body = Stalls { parts: 2, stalled: Arc::clone(&stalled) };
         let putting = bucket.put(&large, "x/y", &mut body);
         tokio::pin!(putting);
-        while fixture.remains().await.is_empty() {
+        while !stalled.load(Ordering::Relaxed) {
             let moment = std::time::Duration::from_millis(10);
             assert!(tokio::time::timeout(moment, &mut putting).await.is_err());
         }
+        assert_eq!(fixture.remains().await.len(), 1);
     }
     while !fixture.remains().await.is_empty() {
         tokio::task::yield_now().await;
