@@ -29,6 +29,8 @@ pub struct Deadlines {
     /// For reading and dropping what a refused client still sends, so that it gets to read why.
     /// Default 2 s.
     pub linger: Duration,
+    /// For the first request of a connection that is new when the shutdown begins. Default 1 s.
+    pub first_request: Duration,
     /// For finishing what was accepted once the shutdown has begun. Default 30 s.
     pub drain: Duration,
     /// How often connections are looked at. Default 500 ms.
@@ -47,6 +49,7 @@ impl Default for Deadlines {
             body_bytes_per_s_min: 4_096,
             write: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            first_request: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             sweep_every: Duration::from_millis(500),
         }
@@ -107,6 +110,7 @@ pub(crate) async fn sweep(lane: Arc<LaneState>) {
     loop {
         ticks.tick().await;
         let now_ms = lane.advance_clock();
+        lane.drain_due(now_ms);
         lane.for_each(|connection: &ConnectionState| {
             if let Some(verdict) = judge(connection.standing(), now_ms, lane.deadlines()) {
                 connection.pass(verdict);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -50,7 +51,10 @@ pub struct AnswerBody<B> {
 
 impl Busy {
     /// The answer as the server sends it: the connection is busy until its body is over.
-    pub fn answer<B>(self, answer: Response<B>) -> Response<AnswerBody<B>> {
+    pub fn answer<B>(self, mut answer: Response<B>) -> Response<AnswerBody<B>> {
+        if self.says_close() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer.map(|body| AnswerBody { body, _connection: self })
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use http::Method;
 use tokio::sync::Notify;
@@ -101,10 +102,25 @@ impl LaneState {
         });
     }
 
-    /// Tells every connection, also those yet to come, to finish.
+    /// Tells every connection, also those yet to come, to finish: at once, or, where its first
+    /// request is still awaited, when that has come or [`Deadlines::first_request`] is over. A
+    /// client that just connected is about to ask, and would find its connection closed.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Relaxed);
-        self.for_each(|connection| connection.pass(Verdict::Drain));
+        self.drain_due(self.advance_clock());
+    }
+
+    /// Tells the connections to finish whose time to do so has come, where the lane drains.
+    pub(crate) fn drain_due(&self, now_ms: u64) {
+        if !self.draining.load(Relaxed) {
+            return;
+        }
+        let first_request = self.deadlines().first_request;
+        self.for_each(|connection| {
+            if !connection.is_about_to_ask(now_ms, first_request) {
+                connection.pass(Verdict::Drain);
+            }
+        });
     }
 
     /// Closes every connection.
@@ -156,6 +172,9 @@ impl Busy {
     /// Notes that a request is being answered, until what this returns is dropped.
     pub(crate) fn begin(connection: Arc<ConnectionState>) -> Self {
         connection.busy.fetch_add(1, Relaxed);
+        if connection.lane.draining.load(Relaxed) {
+            connection.pass(Verdict::Drain);
+        }
         Self(connection)
     }
 }
@@ -191,9 +210,6 @@ impl ConnectionState {
         lane.open.fetch_add(1, Ordering::AcqRel);
         let weak = Arc::downgrade(&connection);
         lane.connections.lock().unwrap_or_else(PoisonError::into_inner).push(weak);
-        if lane.draining.load(Relaxed) {
-            connection.pass(Verdict::Drain);
-        }
         connection
     }
 
@@ -288,6 +304,13 @@ impl ConnectionState {
             && self.blocked_since_ms.load(Relaxed) == 0
     }
 
+    /// Whether it is so new that its first request is likely to be on its way.
+    fn is_about_to_ask(&self, now_ms: u64, first_request: Duration) -> bool {
+        let silent_ms = now_ms.saturating_sub(self.quiet_since_ms.load(Relaxed));
+        let unasked = !self.served.load(Relaxed) && self.busy.load(Relaxed) == 0;
+        unasked && u128::from(silent_ms) < first_request.as_millis()
+    }
+
     /// Whether the sweeper found that it rests; so until [`ConnectionState::note_resting`].
     pub(crate) fn is_resting(&self) -> bool {
         self.resting.load(Relaxed)
@@ -341,6 +364,12 @@ impl ConnectionState {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.verdict.load(Relaxed) >= DRAIN
+    }
+
+    /// Whether its client is to be told, by a header, to ask nothing more here. HTTP/2 has a frame
+    /// for that.
+    pub(crate) fn says_close(&self) -> bool {
+        self.is_draining() && !self.http2.load(Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -49,7 +49,10 @@ impl Queue for GatedQueue {
 
 async fn start(drain: Duration) -> (Harness, Arc<GatedQueue>) {
     let queue = Arc::new(GatedQueue { arrived: Semaphore::new(0), gate: Semaphore::new(0) });
-    let mut setup = Setup::deadlines(|deadlines| deadlines.drain = drain);
+    let mut setup = Setup::deadlines(|deadlines| {
+        deadlines.drain = drain;
+        deadlines.first_request = Duration::from_millis(50);
+    });
     setup.queue = Some(Arc::clone(&queue) as Arc<dyn Queue>);
     (Harness::start_with(setup).await, queue)
 }
@@ -76,6 +79,28 @@ async fn a_request_in_flight_is_answered_and_then_its_connection_ends() {
     assert!(busy.is_closed().await);
     timeout(PATIENCE, server.serving).await.unwrap().unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "nothing listens");
+}
+
+#[tokio::test]
+async fn the_first_request_of_a_connection_that_was_just_opened_is_answered() {
+    let setup = Setup::deadlines(|deadlines| deadlines.first_request = PATIENCE);
+    let server = Harness::start_with(setup).await;
+    let mut served = Connection::open(server.address).await;
+    served.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(served.answer().await.unwrap().status, 200);
+    let mut fresh = Connection::open(server.address).await;
+    // The server has taken it once it has answered one that was opened later.
+    let mut later = Connection::open(server.address).await;
+    later.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(later.answer().await.unwrap().status, 200);
+
+    server.shutdown.begin();
+    assert!(timeout(PATIENCE, served.is_closed()).await.unwrap());
+    fresh.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = timeout(PATIENCE, fresh.answer()).await.unwrap().unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(timeout(PATIENCE, fresh.is_closed()).await.unwrap());
+    timeout(PATIENCE, server.serving).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
