@@ -1,28 +1,28 @@
 //! The bucket in Amazon S3, or in a service that speaks its protocol.
 //!
-//! An object of at most [`PART_BYTES`] is put in one call, a larger one in parts of that size, so
+//! An object of less than [`PART_BYTES`] is put in one call, a larger one in parts ([`parts`]), so
 //! that no more than two parts are ever in memory. Each call carries the SHA-256 of what it sends;
 //! S3 refuses what arrives otherwise, keeps the checksum, and gives it back. Of an object in
 //! parts the checksum is S3's composite: the SHA-256 over the SHA-256 of each part, with `-` and
-//! their number behind it.
+//! their number behind it. What is read whole is checked against it.
 
+mod checked;
 mod failure;
 mod list;
+mod parts;
 mod put;
 mod read;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::ChecksumMode;
-use inlet_core::document::Timestamp;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use inlet_core::document::{Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Object, ObjectMeta};
 
+pub use self::parts::PART_BYTES;
 use crate::aws::Aws;
-
-/// The size of a part but the last, in bytes. 10,000 parts are the most: 78 GiB.
-pub const PART_BYTES: usize = 8 << 20;
 
 /// A [`Bucket`] in an S3 bucket, under a prefix.
 #[derive(Debug, Clone)]
@@ -105,11 +105,13 @@ impl Bucket for S3Bucket {
         content_type: &str,
         body: &mut dyn ByteStream,
     ) -> Result<ObjectMeta, Failure> {
-        put::put(self, key, content_type, body).await?;
-        self.described(key).await?.ok_or_else(|| {
-            // Somebody deleted it within these milliseconds.
-            Failure::new(FailureKind::Unavailable, "look at", self.place(key))
-        })
+        let put = put::put(self, key, content_type, body).await?;
+        match self.described(key).await {
+            // That of another put, if one came right behind.
+            Ok(Some(meta)) => Ok(meta),
+            // Deleted by then; or this identity may put and not look, as a function's may be.
+            Ok(None) | Err(_) => Ok(put),
+        }
     }
 
     async fn get(
@@ -145,20 +147,22 @@ fn meta_of(key: &BucketKey, head: &HeadObjectOutput) -> ObjectMeta {
         key: key.clone(),
         bytes: head.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
         content_type: head.content_type().unwrap_or("application/octet-stream").to_owned(),
-        sha256: checksum(head.checksum_sha256()),
+        sha256: checksum(head.checksum_sha256(), head.checksum_type(), head.e_tag()),
         modified: moment(head.last_modified()),
     }
 }
 
 /// The checksum as we write it; empty of an object that others put without one.
-fn checksum(said: Option<&str>) -> String {
+fn checksum(said: Option<&str>, kind: Option<&ChecksumType>, tag: Option<&str>) -> String {
     let Some(said) = said else { return String::new() };
-    let (digest, parts) = match said.split_once('-') {
-        Some((digest, parts)) => (digest, Some(parts)),
-        None => (said, None),
-    };
+    let (digest, parts) = said.split_once('-').map_or((said, None), |(d, n)| (d, Some(n)));
     let Ok(bytes) = aws_smithy_types::base64::decode(digest) else { return String::new() };
-    let hex = inlet_core::document::hex(&bytes);
+    // Not every service tells the number of parts there; the entity tag has it too.
+    let parts = parts.or_else(|| {
+        let tag = tag.filter(|_| kind == Some(&ChecksumType::Composite))?;
+        Some(tag.trim_matches('"').split_once('-')?.1)
+    });
+    let hex = hex(&bytes);
     parts.map_or(hex.clone(), |parts| format!("{hex}-{parts}"))
 }
 

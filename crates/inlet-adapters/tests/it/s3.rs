@@ -1,3 +1,5 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -30,6 +32,35 @@ impl Fixture {
 
     async fn bucket(&self) -> S3Bucket {
         S3Bucket::open(&aws().await, &format!("s3://{}/some/prefix", self.name)).await.unwrap()
+    }
+
+    /// Puts an object of such parts as others would, perhaps under our rule's name.
+    fn put_in_parts(&self, key: &str, sizes: &[usize], is_ours: bool) {
+        let place = format!("{}/{}/{key}", url(), self.name);
+        let mut begin = ureq::post(format!("{place}?uploads"))
+            .header("Authorization", AUTHORIZATION)
+            .header("x-amz-checksum-algorithm", "SHA256")
+            .header("x-amz-checksum-type", "COMPOSITE");
+        if is_ours {
+            begin = begin.header("x-amz-meta-inlet-cut", "1");
+        }
+        let said = begin.send_empty().unwrap().body_mut().read_to_string().unwrap();
+        let upload = said.split("UploadId>").nth(1).unwrap().trim_end_matches("</").to_owned();
+        let mut done = String::new();
+        for (number, size) in (1..).zip(sizes) {
+            let put = ureq::put(format!("{place}?partNumber={number}&uploadId={upload}"))
+                .header("Authorization", AUTHORIZATION)
+                .send(vec![7; *size].as_slice())
+                .unwrap();
+            let tag = put.headers()["etag"].to_str().unwrap().to_owned();
+            let part = format!("<PartNumber>{number}</PartNumber><ETag>{tag}</ETag>");
+            done.push_str(&format!("<Part>{part}</Part>"));
+        }
+        let body = format!("<CompleteMultipartUpload>{done}</CompleteMultipartUpload>");
+        ureq::post(format!("{place}?uploadId={upload}"))
+            .header("Authorization", AUTHORIZATION)
+            .send(&body)
+            .unwrap();
     }
 
     /// What the emulator itself answers to a GET.
@@ -87,6 +118,15 @@ impl ByteStream for Pieces {
     }
 }
 
+/// Reads to the end; gives the size, in bytes.
+async fn whole(mut body: Box<dyn ByteStream>) -> Result<usize, Failure> {
+    let mut bytes = 0;
+    while let Some(piece) = body.next().await {
+        bytes += piece?.len();
+    }
+    Ok(bytes)
+}
+
 fn key(text: &str) -> BucketKey {
     BucketKey::new(text).unwrap()
 }
@@ -100,8 +140,7 @@ async fn a_large_object_goes_in_parts_and_has_their_checksum() {
         let put = bucket.put(&key("large"), "x/y", &mut body).await.unwrap();
         assert_eq!(put.bytes, (megabytes as u64) << 20);
         let suffix = put.sha256.split_once('-').map_or(0, |(_, parts)| parts.parse().unwrap());
-        // The emulator leaves the number of parts away.
-        assert!(suffix == parts || suffix == 0, "{}", put.sha256);
+        assert_eq!(suffix, parts, "{}", put.sha256);
         let range = ByteRange { first: (6 << 20) - 5, last: (6 << 20) + 4 };
         let mut object = bucket.get(&key("large"), Some(range)).await.unwrap().unwrap();
         assert_eq!(object.meta, put);
@@ -112,6 +151,82 @@ async fn a_large_object_goes_in_parts_and_has_their_checksum() {
         assert_eq!(read, [7; 10]);
     }
     assert!(fixture.remains().await.is_empty());
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_those_that_were_put_are_damage() {
+    let fixture = Fixture::new();
+    let bucket = fixture.bucket().await;
+    // What we cut into 8 MiB and the rest was cut into 5 MiB and the rest: another checksum.
+    for (name, is_ours) in [("ours", true), ("theirs", false)] {
+        fixture.put_in_parts(&format!("some/prefix/{name}"), &[5 << 20, 4 << 20], is_ours);
+        let object = bucket.get(&key(name), None).await.unwrap().unwrap();
+        assert_eq!(object.meta.bytes, 9 << 20);
+        assert!(object.meta.sha256.ends_with("-2"), "{}", object.meta.sha256);
+        let read = whole(object.body).await;
+        if is_ours {
+            let failure = read.unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Damaged, "{failure:?}");
+        } else {
+            assert_eq!(read.unwrap(), 9 << 20);
+        }
+    }
+    let mut body = Pieces { left: 17, fails: false };
+    let put = bucket.put(&key("good"), "x/y", &mut body).await.unwrap();
+    let object = bucket.get(&key("good"), None).await.unwrap().unwrap();
+    assert_eq!(object.meta, put);
+    assert_eq!(whole(object.body).await.unwrap(), 17 << 20);
+}
+
+#[tokio::test]
+async fn an_identity_that_may_put_and_not_look_can_put() {
+    let service = PutOnly::start();
+    let aws = Aws::at(&service.url, "test", "test").await;
+    let bucket = S3Bucket::open_unseen(&aws, "s3://bucket").unwrap();
+    let put = bucket.put(&key("a"), "x/y", &mut FixedBytes::new("{}")).await.unwrap();
+    let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    assert_eq!((put.bytes, put.content_type.as_str(), put.sha256.as_str()), (2, "x/y", known));
+    let failure = bucket.head(&key("a")).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Refused, "{failure:?}");
+    let failure = S3Bucket::open(&aws, "s3://bucket").await.unwrap_err();
+    assert!(failure.hint_text().unwrap().contains("s3:ListBucket"), "{failure:?}");
+}
+
+/// A service that takes objects and answers 403 to everything else.
+struct PutOnly {
+    url: String,
+}
+
+impl PutOnly {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                Self::serve(BufReader::new(stream.unwrap()));
+            }
+        });
+        Self { url }
+    }
+
+    /// Answers one request; the client makes a connection each.
+    fn serve(mut stream: BufReader<TcpStream>) {
+        let (mut first, mut bytes) = (String::new(), 0);
+        stream.read_line(&mut first).unwrap();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            bytes = line.strip_prefix("content-length: ").map_or(bytes, |n| n.parse().unwrap());
+        }
+        stream.read_exact(&mut vec![0; bytes]).unwrap();
+        let status = if first.starts_with("PUT ") { "200 OK" } else { "403 Forbidden" };
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    }
 }
 
 #[tokio::test]

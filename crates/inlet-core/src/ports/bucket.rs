@@ -83,7 +83,9 @@ pub struct ObjectMeta {
     pub bytes: u64,
     /// Its media type, as it was given.
     pub content_type: String,
-    /// The SHA-256 of its bytes, in hexadecimal digits.
+    /// The SHA-256 of its bytes, in hexadecimal digits; of an object that was put in parts the
+    /// SHA-256 over the SHA-256 of each part, with `-` and their number behind it, as S3 has it.
+    /// Empty of an object that others put without one.
     pub sha256: String,
     /// When it was put.
     pub modified: Timestamp,

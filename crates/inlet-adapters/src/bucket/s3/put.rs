@@ -2,21 +2,27 @@
 //! is filled.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
+use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BucketKey, ByteStream};
+use inlet_core::ports::{BucketKey, ByteStream, Clock, ObjectMeta, SystemClock};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
-use super::{PART_BYTES, S3Bucket, failure};
+use super::parts::{CUT, CUT_RULE, Composite, PART_BYTES, PARTS_MAX, part_bytes};
+use super::{S3Bucket, failure};
 
-/// The most parts of an object.
-/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
-const PARTS_MAX: i32 = 10_000;
+/// How long sending a part, or making the object from its parts, may take, in seconds: 64 MiB over
+/// a slow line; S3 may take minutes for many parts.
+const ATTEMPT_S: u64 = 300;
 
 /// Puts the whole of `body`, or nothing.
 pub(super) async fn put(
@@ -24,29 +30,33 @@ pub(super) async fn put(
     key: &BucketKey,
     content_type: &str,
     body: &mut dyn ByteStream,
-) -> Result<(), Failure> {
+) -> Result<ObjectMeta, Failure> {
     let mut source = Source { body, rest: Bytes::new() };
-    let first = source.part().await?;
-    if first.len() < PART_BYTES {
-        return whole(bucket, key, content_type, first).await;
-    }
-    let upload = Upload::begin(bucket, key, content_type).await?;
-    let sent = upload.send(first, &mut source).await;
-    match sent {
-        Ok(parts) => upload.finish(parts).await,
-        Err(failure) => {
-            upload.abandon().await;
-            Err(failure)
+    let first = source.part(1).await?;
+    let (bytes, sha256) = if first.len() < PART_BYTES {
+        (first.len() as u64, whole(bucket, key, content_type, first).await?)
+    } else {
+        let upload = Upload::begin(bucket, key, content_type).await?;
+        match upload.send(first, &mut source).await {
+            Ok(sent) => upload.finish(key, sent).await?,
+            Err(failure) => {
+                upload.abandon().await;
+                return Err(failure);
+            }
         }
-    }
+    };
+    let (key, content_type) = (key.clone(), content_type.to_owned());
+    Ok(ObjectMeta { key, bytes, content_type, sha256, modified: SystemClock.now() })
 }
 
+/// Puts all of it in one call; gives its checksum.
 async fn whole(
     bucket: &S3Bucket,
     key: &BucketKey,
     content_type: &str,
     bytes: Bytes,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
+    let digest = Sha256::digest(&bytes);
     let said = bucket
         .client
         .put_object()
@@ -54,11 +64,12 @@ async fn whole(
         .key(bucket.object(key))
         .content_type(content_type)
         .checksum_algorithm(ChecksumAlgorithm::Sha256)
-        .checksum_sha256(sha256(&bytes))
+        .checksum_sha256(base64::encode(digest))
         .body(Body::from(bytes))
         .send()
         .await;
-    said.map(drop).map_err(|error| failure::failure(&error, "put", bucket.place(key)))
+    said.map_err(|error| failure::failure(&error, "put", bucket.place(key)))?;
+    Ok(hex(&digest))
 }
 
 /// The body, cut into parts.
@@ -68,13 +79,14 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The next part: shorter than [`PART_BYTES`] only at the end.
-    async fn part(&mut self) -> Result<Bytes, Failure> {
+    /// The part of that number: shorter than [`part_bytes`] only at the end.
+    async fn part(&mut self, number: i32) -> Result<Bytes, Failure> {
+        let size = part_bytes(number);
         let mut part = BytesMut::new();
         loop {
-            let take = self.rest.len().min(PART_BYTES - part.len());
+            let take = self.rest.len().min(size - part.len());
             part.extend_from_slice(&self.rest.split_to(take));
-            if part.len() == PART_BYTES {
+            if part.len() == size {
                 return Ok(part.freeze());
             }
             match self.body.next().await {
@@ -85,74 +97,95 @@ impl Source<'_> {
     }
 }
 
+/// What was sent of an upload.
+#[derive(Default)]
+struct Sent {
+    parts: Vec<CompletedPart>,
+    bytes: u64,
+    composite: Composite,
+}
+
+/// A part under way, with its size and SHA-256.
+struct UnderWay {
+    sending: JoinHandle<Result<CompletedPart, Failure>>,
+    bytes: u64,
+    digest: [u8; 32],
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // What arrives behind the end of an upload would be left behind.
+        self.sending.abort();
+    }
+}
+
 /// An upload in parts; given up when it is dropped unfinished, as where the client went away.
-struct Upload<'a> {
-    bucket: &'a S3Bucket,
+struct Upload {
+    bucket: S3Bucket,
     object: String,
     place: String,
     id: String,
     open: AtomicBool,
 }
 
-impl<'a> Upload<'a> {
+impl Upload {
+    /// Begins one. Where nobody waits for it any more, it is given up once it has begun.
     async fn begin(
-        bucket: &'a S3Bucket,
+        bucket: &S3Bucket,
         key: &BucketKey,
         content_type: &str,
     ) -> Result<Self, Failure> {
-        let (object, place) = (bucket.object(key), bucket.place(key));
-        let said = bucket
-            .client
-            .create_multipart_upload()
-            .bucket(&bucket.name)
-            .key(&object)
-            .content_type(content_type)
-            .checksum_algorithm(ChecksumAlgorithm::Sha256)
-            .checksum_type(ChecksumType::Composite)
-            .send()
-            .await
-            .map_err(|error| failure::failure(&error, "begin to put", place.clone()))?;
-        let id = said.upload_id().unwrap_or_default().to_owned();
-        Ok(Self { bucket, object, place, id, open: AtomicBool::new(true) })
+        let (bucket, object) = (bucket.clone(), bucket.object(key));
+        let (place, content_type) = (bucket.place(key), content_type.to_owned());
+        let at = place.clone();
+        let beginning = tokio::spawn(async move {
+            let said = bucket
+                .client
+                .create_multipart_upload()
+                .bucket(&bucket.name)
+                .key(&object)
+                .content_type(content_type)
+                .checksum_algorithm(ChecksumAlgorithm::Sha256)
+                .checksum_type(ChecksumType::Composite)
+                .metadata(CUT, CUT_RULE)
+                .send()
+                .await
+                .map_err(|error| failure::failure(&error, "begin to put", place.clone()))?;
+            let id = said.upload_id().unwrap_or_default().to_owned();
+            Ok(Self { bucket, object, place, id, open: AtomicBool::new(true) })
+        });
+        beginning.await.unwrap_or_else(|error| {
+            Err(Failure::new(FailureKind::Unavailable, "begin to put", at).because(error))
+        })
     }
 
-    async fn send(
-        &self,
-        first: Bytes,
-        source: &mut Source<'_>,
-    ) -> Result<Vec<CompletedPart>, Failure> {
-        let mut parts = Vec::new();
+    async fn send(&self, first: Bytes, source: &mut Source<'_>) -> Result<Sent, Failure> {
+        let mut sent = Sent::default();
         let mut under_way = self.start(1, first);
         for number in 2.. {
-            let filled = source.part().await;
-            let part = under_way.await.unwrap_or_else(|error| {
-                Err(Failure::new(FailureKind::Unavailable, "put a part of", self.place.clone())
-                    .because(error))
-            });
-            parts.push(part?);
+            let filled = source.part(number).await;
+            self.arrived(under_way, &mut sent).await?;
             let bytes = filled?;
             if bytes.is_empty() {
                 break;
             }
             if number > PARTS_MAX {
                 return Err(Failure::new(FailureKind::Refused, "put", self.place.clone())
-                    .hint("it is too large for one call: upload it in parts of your own"));
+                    .hint("it is larger than the 492 GiB that one upload takes"));
             }
-            let is_last = bytes.len() < PART_BYTES;
+            let is_last = bytes.len() < part_bytes(number);
             under_way = self.start(number, bytes);
             if is_last {
-                parts.push(under_way.await.unwrap_or_else(|error| {
-                    let kind = FailureKind::Unavailable;
-                    Err(Failure::new(kind, "put a part of", self.place.clone()).because(error))
-                })?);
+                self.arrived(under_way, &mut sent).await?;
                 break;
             }
         }
-        Ok(parts)
+        Ok(sent)
     }
 
-    fn start(&self, number: i32, bytes: Bytes) -> JoinHandle<Result<CompletedPart, Failure>> {
-        let checksum = sha256(&bytes);
+    fn start(&self, number: i32, bytes: Bytes) -> UnderWay {
+        let (size, digest) = (bytes.len() as u64, Sha256::digest(&bytes));
+        let checksum = base64::encode(digest);
         let call = self
             .bucket
             .client
@@ -163,9 +196,11 @@ impl<'a> Upload<'a> {
             .part_number(number)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(&checksum)
-            .body(Body::from(bytes));
+            .body(Body::from(bytes))
+            .customize()
+            .config_override(patient());
         let place = self.place.clone();
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             let said = call
                 .send()
                 .await
@@ -175,10 +210,25 @@ impl<'a> Upload<'a> {
                 .set_e_tag(said.e_tag().map(str::to_owned))
                 .checksum_sha256(checksum)
                 .build())
-        })
+        });
+        UnderWay { sending, bytes: size, digest: digest.into() }
     }
 
-    async fn finish(self, parts: Vec<CompletedPart>) -> Result<(), Failure> {
+    async fn arrived(&self, mut under_way: UnderWay, sent: &mut Sent) -> Result<(), Failure> {
+        let part = (&mut under_way.sending).await.unwrap_or_else(|error| {
+            Err(Failure::new(FailureKind::Unavailable, "put a part of", self.place.clone())
+                .because(error))
+        });
+        sent.parts.push(part?);
+        sent.bytes += under_way.bytes;
+        sent.composite.add(&under_way.digest);
+        Ok(())
+    }
+
+    /// Makes the object from what was sent; gives its size and checksum.
+    async fn finish(self, key: &BucketKey, sent: Sent) -> Result<(u64, String), Failure> {
+        let Sent { parts, bytes, composite } = sent;
+        let checksum = composite.finish();
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let said = self
             .bucket
@@ -188,19 +238,25 @@ impl<'a> Upload<'a> {
             .key(&self.object)
             .upload_id(&self.id)
             .multipart_upload(parts)
+            .customize()
+            .config_override(patient())
             .send()
             .await;
-        match said {
-            Ok(_) => {
-                self.open.store(false, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                let failure = failure::failure(&error, "finish putting", self.place.clone());
-                self.abandon().await;
-                Err(failure)
-            }
+        let Err(error) = said else {
+            self.open.store(false, Ordering::Relaxed);
+            return Ok((bytes, checksum));
+        };
+        // The answer to an earlier try may have got lost, and the upload is no more.
+        if error.code() == Some("NoSuchUpload")
+            && let Ok(Some(there)) = self.bucket.described(key).await
+            && there.sha256 == checksum
+        {
+            self.open.store(false, Ordering::Relaxed);
+            return Ok((bytes, checksum));
         }
+        let failure = failure::failure(&error, "finish putting", self.place.clone());
+        self.abandon().await;
+        Err(failure)
     }
 
     async fn abandon(self) {
@@ -209,7 +265,7 @@ impl<'a> Upload<'a> {
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for Upload {
     fn drop(&mut self) {
         if !self.open.load(Ordering::Relaxed) {
             return;
@@ -231,6 +287,9 @@ async fn give_up(client: &Client, name: &str, object: &str, id: &str) {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    aws_smithy_types::base64::encode(Sha256::digest(bytes))
+/// The settings of calls that may take long.
+fn patient() -> aws_sdk_s3::config::Builder {
+    let attempt = Duration::from_secs(ATTEMPT_S);
+    let limits = TimeoutConfig::builder().operation_attempt_timeout(attempt).build();
+    aws_sdk_s3::Config::builder().timeout_config(limits)
 }

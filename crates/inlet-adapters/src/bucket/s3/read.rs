@@ -8,6 +8,8 @@ use bytes::Bytes;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta};
 
+use super::checked::Checked;
+use super::parts::{CUT, CUT_RULE};
 use super::{S3Bucket, checksum, failure, moment};
 
 /// Begins to read.
@@ -51,15 +53,22 @@ async fn object(
         key: key.clone(),
         bytes: whole.or(given).unwrap_or(0),
         content_type: found.content_type().unwrap_or("application/octet-stream").to_owned(),
-        sha256: checksum(found.checksum_sha256()),
+        sha256: checksum(found.checksum_sha256(), found.checksum_type(), found.e_tag()),
         modified: moment(found.last_modified()),
     };
     if is_part && meta.sha256.is_empty() {
         // S3 leaves it out of the answer to a range.
         meta.sha256 = bucket.described(key).await?.map_or_else(String::new, |meta| meta.sha256);
     }
+    let is_ours = found.metadata().and_then(|all| all.get(CUT)).is_some_and(|by| by == CUT_RULE);
+    let place = bucket.place(key);
     let body = std::mem::take(&mut found.body);
-    Ok(Object { meta, body: Box::new(Streamed { body, place: bucket.place(key) }) })
+    let body = Box::new(Streamed { body, place: place.clone() });
+    if is_ours && !is_part && meta.sha256.contains('-') {
+        let body = Box::new(Checked::new(body, meta.sha256.clone(), place));
+        return Ok(Object { meta, body });
+    }
+    Ok(Object { meta, body })
 }
 
 fn nothing_of(meta: ObjectMeta) -> Object {
