@@ -24,8 +24,11 @@ pub struct Deadlines {
     pub body_grace: Duration,
     /// A body has a second more for each so many bytes that have come. Default 4,096.
     pub body_bytes_per_s_min: u32,
-    /// For a client that takes nothing of our answer. Default 30 s.
+    /// For a client that takes nothing of our answer; pauses add up. Default 30 s.
     pub write: Duration,
+    /// A second less counts of those pauses for each so many bytes that the client takes.
+    /// Default 4,096.
+    pub write_bytes_per_s_min: u32,
     /// For reading and dropping what a refused client still sends, so that it gets to read why.
     /// Default 2 s.
     pub linger: Duration,
@@ -48,6 +51,7 @@ impl Default for Deadlines {
             body_grace: Duration::from_secs(30),
             body_bytes_per_s_min: 4_096,
             write: Duration::from_secs(30),
+            write_bytes_per_s_min: 4_096,
             linger: Duration::from_secs(2),
             first_request: Duration::from_secs(1),
             drain: Duration::from_secs(30),
@@ -67,6 +71,8 @@ pub(crate) struct Standing {
     pub(crate) quiet_since_ms: u64,
     pub(crate) head_since_ms: u64,
     pub(crate) blocked_since_ms: u64,
+    /// How long it was blocked before that, less what it has made up for; not a moment.
+    pub(crate) behind_ms: u64,
     pub(crate) linger_since_ms: u64,
 }
 
@@ -78,7 +84,8 @@ pub(crate) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> O
     if past(standing.linger_since_ms, deadlines.linger) {
         return Some(Verdict::Close);
     }
-    if past(standing.blocked_since_ms, deadlines.write) {
+    let written = deadlines.write.saturating_sub(Duration::from_millis(standing.behind_ms));
+    if past(standing.blocked_since_ms, written) {
         return Some(Verdict::Reset);
     }
     if standing.busy || standing.blocked_since_ms != 0 || standing.linger_since_ms != 0 {
@@ -131,6 +138,7 @@ mod tests {
         quiet_since_ms: 1,
         head_since_ms: 0,
         blocked_since_ms: 0,
+        behind_ms: 0,
         linger_since_ms: 0,
     };
 
@@ -163,6 +171,15 @@ mod tests {
         assert_eq!(after(Standing { blocked_since_ms: 1, ..busy }, 30), Some(Verdict::Reset));
         let writing = Standing { served: true, blocked_since_ms: 90_000, ..FRESH };
         assert_eq!(after(writing, 100), None, "a slow reader is not idle");
+    }
+
+    #[test]
+    fn pauses_of_a_client_that_takes_a_little_now_and_then_add_up() {
+        let blocked = Standing { busy: true, blocked_since_ms: 1, behind_ms: 25_000, ..FRESH };
+        assert_eq!(after(blocked, 4), None);
+        assert_eq!(after(blocked, 5), Some(Verdict::Reset));
+        let unblocked = Standing { blocked_since_ms: 0, behind_ms: 60_000, ..blocked };
+        assert_eq!(after(unblocked, 600), None, "it waits for us");
     }
 
     #[test]

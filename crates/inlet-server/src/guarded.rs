@@ -253,7 +253,7 @@ impl<S: ClientStream> AsyncWrite for GuardedIo<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.connection.note_write(written.is_ready());
+        self.connection.note_write(taken(&written));
         written
     }
 
@@ -263,7 +263,7 @@ impl<S: ClientStream> AsyncWrite for GuardedIo<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.connection.note_write(written.is_ready());
+        self.connection.note_write(taken(&written));
         written
     }
 
@@ -273,7 +273,7 @@ impl<S: ClientStream> AsyncWrite for GuardedIo<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.connection.note_write(flushed.is_ready());
+        self.connection.note_write(flushed.is_ready().then_some(0));
         flushed
     }
 
@@ -297,6 +297,14 @@ impl<S: ClientStream> AsyncWrite for GuardedIo<S> {
             self.lingered_bytes += read.filled().len();
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes were taken, `None` where it is to be tried again. An error is the end of it all.
+fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
+    match written {
+        Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
+        Poll::Pending => None,
     }
 }
 

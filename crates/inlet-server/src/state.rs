@@ -154,6 +154,7 @@ pub struct ConnectionState {
     quiet_since_ms: AtomicU64,
     head_since_ms: AtomicU64,
     blocked_since_ms: AtomicU64,
+    behind_ms: AtomicU64,
     linger_since_ms: AtomicU64,
     verdict: AtomicU8,
     /// Why the last request is answered without being looked at.
@@ -201,6 +202,7 @@ impl ConnectionState {
             quiet_since_ms: AtomicU64::new(lane.now_ms()),
             head_since_ms: AtomicU64::new(0),
             blocked_since_ms: AtomicU64::new(0),
+            behind_ms: AtomicU64::new(0),
             linger_since_ms: AtomicU64::new(0),
             verdict: AtomicU8::new(NONE),
             refusal: OnceLock::new(),
@@ -286,15 +288,33 @@ impl ConnectionState {
         }
     }
 
-    /// Notes whether the client took something of what was written.
-    pub(crate) fn note_write(&self, taken: bool) {
+    /// Notes how many bytes of what is written the client took, `None` where it took nothing.
+    ///
+    /// How long it took nothing adds up over an answer, and what it takes is set against that, at
+    /// [`Deadlines::write_bytes_per_s_min`]. Otherwise a client that takes a byte now and then
+    /// could have us hold an answer for it without end.
+    pub(crate) fn note_write(&self, taken_bytes: Option<usize>) {
         let since_ms = self.blocked_since_ms.load(Relaxed);
-        if taken && since_ms != 0 {
-            self.blocked_since_ms.store(0, Relaxed);
-            self.quiet_since_ms.store(self.lane.now_ms(), Relaxed);
-        } else if !taken && since_ms == 0 {
-            self.blocked_since_ms.store(self.lane.now_ms(), Relaxed);
+        let Some(bytes) = taken_bytes else {
+            if since_ms == 0 {
+                self.blocked_since_ms.store(self.lane.now_ms(), Relaxed);
+            }
+            return;
+        };
+        let mut behind_ms = self.behind_ms.load(Relaxed);
+        if since_ms == 0 && behind_ms == 0 {
+            return;
         }
+        if since_ms != 0 {
+            let now_ms = self.lane.now_ms();
+            self.blocked_since_ms.store(0, Relaxed);
+            self.quiet_since_ms.store(now_ms, Relaxed);
+            behind_ms += now_ms.saturating_sub(since_ms);
+        }
+        // A usize is at most 64 bits wide where this runs.
+        let rate = u64::from(self.deadlines().write_bytes_per_s_min.max(1));
+        let made_up_ms = (bytes as u64).saturating_mul(1_000) / rate;
+        self.behind_ms.store(behind_ms.saturating_sub(made_up_ms), Relaxed);
     }
 
     /// Whether no request is being answered, none arrives, and nothing waits to be taken.
@@ -333,6 +353,7 @@ impl ConnectionState {
             quiet_since_ms: self.quiet_since_ms.load(Relaxed),
             head_since_ms: self.head_since_ms.load(Relaxed),
             blocked_since_ms: self.blocked_since_ms.load(Relaxed),
+            behind_ms: self.behind_ms.load(Relaxed),
             linger_since_ms: self.linger_since_ms.load(Relaxed),
         }
     }

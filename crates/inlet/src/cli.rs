@@ -1,14 +1,10 @@
 //! The command line.
 
-mod deploy;
-
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, SETTINGS, Settings, Sources};
-
-pub(crate) use deploy::{DeployCommand, LookArgs, PlanArgs, ReleaseArgs, ShapeName, TemplateArgs};
 
 /// Takes JSON over HTTPS, answers once it is safe, stores it once, and sums it up every week.
 #[derive(Debug, Parser)]
@@ -75,8 +71,6 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// Print the settings in force, and where each came from
     Config(JsonArgs),
-    #[command(flatten)]
-    Deploy(DeployCommand),
     /// Measure how many documents a second are accepted and kept
     Bench(BenchArgs),
     /// Print a completion script for a shell

@@ -11,8 +11,6 @@ mod commands;
 mod config;
 mod control;
 mod data;
-#[cfg(feature = "deploy")]
-mod deploy;
 mod report;
 mod roles;
 mod systemd;

@@ -67,7 +67,6 @@ impl Trial {
             template: TEMPLATE.into(),
             parameters: parameters.iter().map(pair).collect(),
             tags: vec![("inlet:environment".into(), "test".into())],
-            role_arn: None,
         }
     }
 
