@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::document::{Timestamp, hex};
+use crate::document::{Timestamp, hex, unhex};
 use crate::rejection::Rejection;
 
 /// The longest token that is looked at, in bytes.
@@ -126,7 +126,7 @@ impl TokenBook {
     pub fn new<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> Self {
         let mut book = Self::default();
         for token in tokens {
-            if let Some(hash) = unhex(&token.sha256) {
+            if let Some(Ok(hash)) = unhex(&token.sha256).map(TryInto::try_into) {
                 let scopes = token.scopes.iter().fold(0, |bits, scope| bits | 1 << *scope as u8);
                 let caller = Caller { name: Arc::from(token.name.as_str()), scopes };
                 book.by_prefix.entry(prefix(&hash)).or_default().push((hash, caller));
@@ -182,17 +182,6 @@ fn prefix(hash: &[u8; 32]) -> [u8; 8] {
     let mut prefix = [0; 8];
     prefix.copy_from_slice(&hash[..8]);
     prefix
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

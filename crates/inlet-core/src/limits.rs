@@ -22,6 +22,8 @@ pub struct Limits {
     pub persist_documents_max: usize,
     /// The most bytes of documents persisted in one transaction. Default 8 MiB.
     pub persist_bytes_max: usize,
+    /// The largest file, in bytes. Default 5 TiB, as S3 has it.
+    pub file_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             attempts_max: 3,
             persist_documents_max: 4_096,
             persist_bytes_max: 8 << 20,
+            file_bytes_max: 5 << 40,
         }
     }
 }

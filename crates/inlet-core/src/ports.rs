@@ -13,6 +13,7 @@ mod store;
 
 pub use bucket::{
     BUCKET_KEY_BYTES_MAX, Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta,
+    PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, UploadId,
 };
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};

@@ -77,6 +77,37 @@ pub enum Rejection {
         /// What was expected.
         expected: &'static str,
     },
+    /// A file's bytes are not those that the request says they are.
+    #[error("the bytes that came do not have the checksum in {0}; nothing was kept, send it again")]
+    ChecksumMismatch(&'static str),
+    /// The size of a body must be known before it comes.
+    #[error("send Content-Length: the size of a part must be known before it comes")]
+    LengthRequired,
+    /// A part of a file that is not its last is too small.
+    #[error("each part but the last has at least {bytes_min} bytes; part {number} is smaller")]
+    PartTooSmall {
+        /// The number of the part.
+        number: u16,
+        /// The fewest bytes of a part.
+        bytes_min: u64,
+    },
+    /// A part that is to be in a file was not put.
+    #[error("part {0} was not put; GET the upload for those that were, and put the rest")]
+    PartMissing(u16),
+    /// There is no such upload for that file.
+    #[error(
+        "there is no such upload of this file: it was finished, abandoned, or begun too long ago"
+    )]
+    UploadUnknown,
+    /// What the request makes its condition is not so.
+    #[error("{0}")]
+    PreconditionFailed(&'static str),
+    /// The range of a file that was asked for is not in it.
+    #[error("the range is not in the file, which has {bytes} bytes")]
+    RangeInvalid {
+        /// The size of the file.
+        bytes: u64,
+    },
     /// Nothing is there under that id or path.
     #[error("there is nothing here")]
     NotFound,
@@ -103,10 +134,13 @@ impl Rejection {
         match self {
             Self::TokenMissing | Self::TokenUnknown => 401,
             Self::ScopeMissing(_) => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::UploadUnknown => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyTimeout | Self::RequestTimeout => 408,
             Self::KeyConflict => 409,
+            Self::LengthRequired => 411,
+            Self::PreconditionFailed(_) => 412,
+            Self::RangeInvalid { .. } => 416,
             Self::BodyTooLarge { .. } | Self::BatchTooLong { .. } => 413,
             Self::MediaTypeUnsupported | Self::EncodingUnsupported => 415,
             Self::RateLimited { .. } => 429,
@@ -119,6 +153,9 @@ impl Rejection {
             | Self::KeyInvalid
             | Self::BatchEmpty
             | Self::IdInvalid
+            | Self::ChecksumMismatch(_)
+            | Self::PartTooSmall { .. }
+            | Self::PartMissing(_)
             | Self::ParameterInvalid { .. }
             | Self::RequestMalformed(_) => 400,
         }
@@ -146,6 +183,13 @@ impl Rejection {
             Self::BatchTooLong { .. } => "BatchTooLong",
             Self::IdInvalid => "IdInvalid",
             Self::ParameterInvalid { .. } => "ParameterInvalid",
+            Self::ChecksumMismatch(_) => "ChecksumMismatch",
+            Self::LengthRequired => "LengthRequired",
+            Self::PartTooSmall { .. } => "PartTooSmall",
+            Self::PartMissing(_) => "PartMissing",
+            Self::UploadUnknown => "UploadUnknown",
+            Self::PreconditionFailed(_) => "PreconditionFailed",
+            Self::RangeInvalid { .. } => "RangeInvalid",
             Self::NotFound => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::RequestMalformed(_) => "RequestMalformed",

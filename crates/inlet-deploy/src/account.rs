@@ -8,7 +8,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
-/// How often a call is tried in all, with exponential back-off and jitter: calls of a deployment
+use crate::call::texts;
+use crate::error::DeployError;
+
+/// How often a call is tried in all where `AWS_MAX_ATTEMPTS` says nothing, with exponential back-off and jitter: calls of a deployment
 /// are throttled often and are worth waiting for.
 const ATTEMPTS_MAX: u32 = 8;
 /// The region where the environment names none.
@@ -18,6 +21,8 @@ const REGION: &str = "us-east-1";
 #[derive(Debug, Clone)]
 pub struct Account {
     pub(crate) config: SdkConfig,
+    /// How often a call is tried in all.
+    pub(crate) attempts_max: u32,
 }
 
 impl Account {
@@ -25,9 +30,13 @@ impl Account {
     /// Nothing is asked of any service.
     pub async fn from_environment() -> Self {
         let client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let attempts_max = std::env::var("AWS_MAX_ATTEMPTS")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(ATTEMPTS_MAX);
         let mut config = aws_config::defaults(BehaviorVersion::latest())
             .http_client(client)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+            .retry_config(RetryConfig::standard().with_max_attempts(attempts_max))
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5))
@@ -39,7 +48,7 @@ impl Account {
         if config.region().is_none() {
             config = config.into_builder().region(Region::from_static(REGION)).build();
         }
-        Self { config }
+        Self { config, attempts_max }
     }
 
     /// The same, reached at `url` with this key: for tests beside each other.
@@ -52,13 +61,23 @@ impl Account {
             "given",
         );
         let provider = aws_sdk_cloudformation::config::SharedCredentialsProvider::new(credentials);
-        let here = Self::from_environment().await.config.into_builder();
+        let here = Self::from_environment().await;
         let config = here
+            .config
+            .into_builder()
             .endpoint_url(url)
             .region(Region::new(region.to_owned()))
             .credentials_provider(provider)
             .build();
-        Self { config }
+        Self { config, attempts_max: here.attempts_max }
+    }
+
+    /// Whose it is: the account's twelve digits, and the identity that asks.
+    pub async fn identity(&self) -> Result<(String, String), DeployError> {
+        let about = ("ask who signs in to", self.region());
+        let xml = self.query(about, ("sts", "sts"), "2011-06-15", "GetCallerIdentity", &[]).await?;
+        let one = |name| texts(&xml, name).into_iter().next().unwrap_or_default();
+        Ok((one("Account"), one("Arn")))
     }
 
     /// The region, as `eu-central-1`.

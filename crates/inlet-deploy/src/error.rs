@@ -82,11 +82,24 @@ impl DeployError {
             Self::Call { why, .. } if why.contains("credentials") => {
                 Some("sign in: `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID".into())
             }
+            Self::Call { why, .. } if is_lost(why) => Some(
+                "is there a network, and is AWS_ENDPOINT_URL right where it is set? Then run the \
+                 same command again"
+                    .into(),
+            ),
             Self::Ended { first: Some(first), .. } => Some(hint_for_reason(first)),
             Self::TimedOut { .. } => Some("run the same command again: it goes on waiting".into()),
             _ => None,
         }
     }
+}
+
+/// Whether nobody answered.
+fn is_lost(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["refused", "dispatch failure", "timeout", "timed out", "connect", "dns", "io:"]
+        .iter()
+        .any(|sign| why.contains(sign))
 }
 
 fn hint_for_code(code: &str) -> Option<String> {

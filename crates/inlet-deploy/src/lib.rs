@@ -3,6 +3,9 @@
 //!
 //! - [`package`] makes a function's zip and a container's image, the same bytes for the same
 //!   input, pushes the image to a registry, and lists what is in them.
+//! - [`templates`] has the templates and environments of `deploy/`, and says what they make.
+//! - [`cost`] says what an environment costs a month, [`actions`] what its deployer has to be
+//!   allowed.
 //! - [`stacks`] plans, changes and removes stacks of CloudFormation, which keeps the state, makes
 //!   change sets and rolls back; [`plan`] says in words what a change set would do.
 //!
@@ -15,10 +18,19 @@
 //! Start reading at [`stacks`].
 
 mod account;
+pub mod actions;
+mod bucket;
+mod call;
+pub mod cost;
 mod error;
+pub mod foundation;
 pub mod package;
 pub mod plan;
+mod release;
 pub mod stacks;
+pub mod templates;
 
 pub use account::Account;
+pub use bucket::Bucket;
 pub use error::{DeployError, FirstFailure};
+pub use release::Release;

@@ -6,9 +6,13 @@ use std::fmt::Write as _;
 use aws_sdk_cloudformation::types::{
     ChangeAction, PolicyAction, Replacement, RequiresRecreation, ResourceAttribute, ResourceChange,
 };
+use serde::Serialize;
+
+use crate::templates::Resource;
 
 /// What will happen to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It will be made.
     Add,
@@ -39,7 +43,7 @@ impl Action {
 }
 
 /// One resource that will change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Its logical id, behind those of its nested stacks, with `/` between.
     pub path: String,
@@ -54,7 +58,7 @@ pub struct Change {
 }
 
 /// A property that changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PropertyChange {
     /// Its name.
     pub name: String,
@@ -74,6 +78,26 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan where nothing stands yet: all that the templates make is added.
+    pub fn of_all(resources: &[Resource]) -> Self {
+        let changes = resources.iter().map(|one| Change {
+            path: one.path.clone(),
+            kind: one.kind.clone(),
+            action: Action::Add,
+            sentence: Some(one.sentence.clone()),
+            properties: Vec::new(),
+        });
+        Self { changes: changes.collect() }
+    }
+
+    /// Gives each change the sentence of its resource, where the templates have it.
+    pub fn say(&mut self, resources: &[Resource]) {
+        for change in &mut self.changes {
+            let found = resources.iter().find(|one| one.path == change.path);
+            change.sentence = found.map(|one| one.sentence.clone()).or(change.sentence.take());
+        }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -42,6 +42,8 @@ pub struct Wanted {
     pub parameters: Vec<(String, String)>,
     /// What is put on each of its resources that can have tags.
     pub tags: Vec<(String, String)>,
+    /// The role that CloudFormation takes on; the caller's own rights where there is none.
+    pub role_arn: Option<String>,
 }
 
 /// A change set that can be applied.
@@ -66,6 +68,26 @@ pub struct StackState {
     pub outputs: Vec<(String, String)>,
     /// The values of its parameters.
     pub parameters: Vec<(String, String)>,
+}
+
+impl StackState {
+    /// The output of that name.
+    pub fn output(&self, name: &str) -> Option<String> {
+        self.outputs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    /// Whether it is a stack that only a change set of the type `UPDATE` can change; one that is
+    /// in the way is removed first, and then made anew.
+    pub fn stands(&self) -> bool {
+        !matches!(
+            self.status.as_str(),
+            "REVIEW_IN_PROGRESS"
+                | "ROLLBACK_COMPLETE"
+                | "ROLLBACK_FAILED"
+                | "CREATE_FAILED"
+                | "DELETE_FAILED"
+        )
+    }
 }
 
 /// The stacks of an account in a region.
@@ -123,7 +145,8 @@ impl Stacks {
             .include_nested_stacks(true)
             .template_body(&wanted.template)
             .capabilities(Capability::CapabilityIam)
-            .capabilities(Capability::CapabilityNamedIam);
+            .capabilities(Capability::CapabilityNamedIam)
+            .set_role_arn(wanted.role_arn.clone());
         for (key, value) in &wanted.parameters {
             call = call
                 .parameters(Parameter::builder().parameter_key(key).parameter_value(value).build());

@@ -5,12 +5,15 @@
 //! refusal tells what is wrong with the request; a failure of ours tells only whether to try
 //! again, and the log has the rest under the request's id.
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Method, StatusCode};
 use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::limits::Limits;
+use inlet_core::ports::PART_BYTES_MIN;
 use inlet_core::rejection::Rejection;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +40,8 @@ pub(crate) struct Problem {
     pub(crate) title: &'static str,
     pub(crate) detail: String,
     retry_after_s: Option<u32>,
+    /// The size of the file whose range can't be given, in bytes.
+    file_bytes: Option<u64>,
     /// Members beyond the usual ones: `line`, `column`, `limit`.
     more: Map<String, Value>,
 }
@@ -79,12 +84,17 @@ impl Problem {
             Rejection::RateLimited { retry_after_s } => Some(*retry_after_s),
             _ => None,
         };
+        let file_bytes = match rejection {
+            Rejection::RangeInvalid { bytes } => Some(*bytes),
+            _ => None,
+        };
         Self {
             status: StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::BAD_REQUEST),
             code: rejection.code(),
             title: title(rejection),
             detail: rejection.to_string(),
             retry_after_s,
+            file_bytes,
             more,
         }
     }
@@ -109,7 +119,7 @@ impl Problem {
             FailureKind::Damaged | FailureKind::Refused => return Self::internal(),
         };
         let detail = detail.to_owned();
-        Self { status, code, title, detail, retry_after_s, more: Map::new() }
+        Self { status, code, title, detail, retry_after_s, file_bytes: None, more: Map::new() }
     }
 
     /// The problem where the fault is ours and trying again does not help.
@@ -120,6 +130,7 @@ impl Problem {
             title: "Something went wrong here",
             detail: "the fault is ours; it was noted under this request's id".to_owned(),
             retry_after_s: None,
+            file_bytes: None,
             more: Map::new(),
         }
     }
@@ -153,6 +164,13 @@ impl Problem {
             Rejection::BatchEmpty,
             Rejection::BatchTooLong { limit: limits.batch_documents_max },
             Rejection::RateLimited { retry_after_s: 1 },
+            Rejection::ChecksumMismatch("Content-MD5"),
+            Rejection::LengthRequired,
+            Rejection::PartTooSmall { number: 1, bytes_min: PART_BYTES_MIN },
+            Rejection::PartMissing(1),
+            Rejection::UploadUnknown,
+            Rejection::PreconditionFailed("there is a file under this key already"),
+            Rejection::RangeInvalid { bytes: 0 },
         ];
         let failures = [FailureKind::Full, FailureKind::Unavailable, FailureKind::Damaged];
         let failures = failures.map(|kind| Self::failed(&Failure::new(kind, "do", "this")));
@@ -188,6 +206,11 @@ impl Problem {
         let headers = answer.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(bytes) = self.file_bytes
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes */{bytes}"))
+        {
+            headers.insert(CONTENT_RANGE, range);
         }
         match self.status {
             StatusCode::UNAUTHORIZED => {
@@ -226,6 +249,13 @@ pub(crate) fn title(rejection: &Rejection) -> &'static str {
         Rejection::BatchTooLong { .. } => "The batch has too many documents",
         Rejection::IdInvalid => "The id is not one",
         Rejection::ParameterInvalid { .. } => "A parameter is not allowed",
+        Rejection::ChecksumMismatch(_) => "The checksum does not fit",
+        Rejection::LengthRequired => "The length is needed",
+        Rejection::PartTooSmall { .. } => "A part is too small",
+        Rejection::PartMissing(_) => "A part is missing",
+        Rejection::UploadUnknown => "The upload is not known",
+        Rejection::PreconditionFailed(_) => "A condition does not hold",
+        Rejection::RangeInvalid { .. } => "The range is not in the file",
         Rejection::NotFound => "Not found",
         Rejection::MethodNotAllowed => "The method is not taken here",
         Rejection::RequestMalformed(_) => "The request is not well-formed",

@@ -9,7 +9,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
-    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Queue, Store, StreamFigures, TallyRow,
+    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store,
+    StreamFigures, TallyRow, UploadId,
 };
 
 /// No engine at all.
@@ -126,6 +127,37 @@ impl Bucket for Absent {
         _: Option<&BucketKey>,
         _: usize,
     ) -> Result<Vec<ObjectMeta>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn begin_upload(&self, _: &BucketKey, _: &str) -> Result<UploadId, Failure> {
+        absent("the bucket")
+    }
+
+    async fn put_part(
+        &self,
+        _: &BucketKey,
+        _: &UploadId,
+        _: PartNumber,
+        _: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn parts(&self, _: &BucketKey, _: &UploadId) -> Result<Option<Vec<Part>>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn finish_upload(
+        &self,
+        _: &BucketKey,
+        _: &UploadId,
+        _: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        absent("the bucket")
+    }
+
+    async fn abandon_upload(&self, _: &BucketKey, _: &UploadId) -> Result<(), Failure> {
         absent("the bucket")
     }
 }

@@ -1,10 +1,14 @@
 //! The command line.
 
+mod deploy;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, SETTINGS, Settings, Sources};
+
+pub(crate) use deploy::{DeployCommand, LookArgs, PlanArgs, ReleaseArgs, ShapeName, TemplateArgs};
 
 /// Takes JSON over HTTPS, answers once it is safe, stores it once, and sums it up every week.
 #[derive(Debug, Parser)]
@@ -71,6 +75,8 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// Print the settings in force, and where each came from
     Config(JsonArgs),
+    #[command(flatten)]
+    Deploy(DeployCommand),
     /// Measure how many documents a second are accepted and kept
     Bench(BenchArgs),
     /// Print a completion script for a shell

@@ -11,6 +11,8 @@ mod commands;
 mod config;
 mod control;
 mod data;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod report;
 mod roles;
 mod systemd;

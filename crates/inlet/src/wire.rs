@@ -368,3 +368,13 @@ pub(crate) fn supervise(
     let hint = "build with --features edge, or leave --instances and --zones out";
     Err(Hinted::usage("this binary has no edge", hint).into())
 }
+
+/// The commands for AWS, where this binary has them.
+#[cfg(feature = "deploy")]
+pub(crate) use crate::deploy::run as deploy;
+
+/// The commands for AWS, where this binary has them.
+#[cfg(not(feature = "deploy"))]
+pub(crate) fn deploy(_command: crate::cli::DeployCommand) -> anyhow::Result<()> {
+    Err(Hinted::usage("this binary can't deploy", "build with --features deploy").into())
+}

@@ -4,6 +4,7 @@
 //! ROOT/2/summaries/2026-W47.html        the object with the key summaries/2026-W47.html
 //! ROOT/meta/2/summaries/2026-W47.html   its metadata, as JSON
 //! ROOT/tmp/                             objects that are not whole yet
+//! ROOT/uploads/                         objects that are put in parts, see `parts`
 //! ```
 //!
 //! An object is a plain file under its own name. The `2` is the number of segments of its key:
@@ -25,6 +26,7 @@ mod body;
 mod layout;
 mod list;
 mod meta;
+mod parts;
 mod upload;
 
 use std::error::Error;
@@ -34,7 +36,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta};
+use inlet_core::ports::{
+    Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta, Part, PartNumber, UploadId,
+};
 use tokio::task::{self, JoinHandle};
 
 use self::body::FileBody;
@@ -57,9 +61,10 @@ pub struct DirectoryBucket {
 
 impl DirectoryBucket {
     /// Opens the bucket in `root`, or makes it where there is none, and removes what crashed puts
-    /// left behind. Blocks, for milliseconds; for the start of a process.
+    /// left behind, and uploads that were begun over seven days ago. Blocks, for milliseconds; for the start of a process.
     pub fn open(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let layout = Layout::open(root.into())?;
+        parts::sweep(&layout, clock.now());
         Ok(Self { layout: Arc::new(layout), clock })
     }
 
@@ -75,16 +80,9 @@ impl DirectoryBucket {
         let layout = Arc::clone(&self.layout);
         finished(task::spawn_blocking(move || work(&layout))).await
     }
-}
 
-#[async_trait]
-impl Bucket for DirectoryBucket {
-    async fn put(
-        &self,
-        key: &BucketKey,
-        content_type: &str,
-        body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
+    /// Writes the whole of `body` to a file that is no object yet.
+    async fn write(&self, body: &mut dyn ByteStream) -> Result<Upload, Failure> {
         let layout = Arc::clone(&self.layout);
         // While one piece is written and hashed, the next one arrives.
         let mut working = task::spawn_blocking(move || Upload::begin(&layout));
@@ -104,12 +102,27 @@ impl Bucket for DirectoryBucket {
             };
             working = task::spawn_blocking(move || upload.write(&pieces));
             if ended {
-                break;
+                return finished(working).await;
             }
         }
-        let upload = finished(working).await?;
+    }
+}
+
+#[async_trait]
+impl Bucket for DirectoryBucket {
+    async fn put(
+        &self,
+        key: &BucketKey,
+        content_type: &str,
+        body: &mut dyn ByteStream,
+    ) -> Result<ObjectMeta, Failure> {
+        let upload = self.write(body).await?;
         let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
-        self.blocking(move |layout| upload.commit(layout, &key, content_type, now)).await
+        self.blocking(move |layout| {
+            let (sha256, _) = upload.sha256();
+            upload.commit(layout, &key, content_type, sha256, now)
+        })
+        .await
     }
 
     async fn get(
@@ -143,6 +156,52 @@ impl Bucket for DirectoryBucket {
     ) -> Result<Vec<ObjectMeta>, Failure> {
         let (prefix, after) = (prefix.to_owned(), after.cloned());
         self.blocking(move |layout| list::list(layout, &prefix, after, limit)).await
+    }
+
+    async fn begin_upload(&self, key: &BucketKey, content_type: &str) -> Result<UploadId, Failure> {
+        let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
+        self.blocking(move |layout| parts::begin(layout, &key, content_type, now)).await
+    }
+
+    async fn put_part(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        number: PartNumber,
+        body: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure> {
+        let (key, upload) = (key.clone(), upload.clone());
+        let (its_key, its_upload) = (key.clone(), upload.clone());
+        if !self.blocking(move |layout| parts::is_there(layout, &its_key, &its_upload)).await? {
+            return Ok(None);
+        }
+        let written = self.write(body).await?;
+        self.blocking(move |layout| parts::put(layout, &key, &upload, number, written)).await
+    }
+
+    async fn parts(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+    ) -> Result<Option<Vec<Part>>, Failure> {
+        let (key, upload) = (key.clone(), upload.clone());
+        self.blocking(move |layout| parts::list(layout, &key, &upload)).await
+    }
+
+    async fn finish_upload(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        parts: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        let (key, upload, parts) = (key.clone(), upload.clone(), parts.to_vec());
+        let now = self.clock.now();
+        self.blocking(move |layout| parts::finish(layout, &key, &upload, &parts, now)).await
+    }
+
+    async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {
+        let (key, upload) = (key.clone(), upload.clone());
+        self.blocking(move |layout| parts::abandon(layout, &key, &upload)).await
     }
 }
 

@@ -12,6 +12,7 @@ mod list;
 mod parts;
 mod put;
 mod read;
+mod upload;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -19,7 +20,9 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use inlet_core::document::{Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Object, ObjectMeta};
+use inlet_core::ports::{
+    Bucket, BucketKey, ByteRange, ByteStream, Object, ObjectMeta, Part, PartNumber, UploadId,
+};
 
 pub use self::parts::PART_BYTES;
 use crate::aws::Aws;
@@ -139,6 +142,41 @@ impl Bucket for S3Bucket {
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, Failure> {
         list::list(self, prefix, after, limit).await
+    }
+
+    async fn begin_upload(&self, key: &BucketKey, content_type: &str) -> Result<UploadId, Failure> {
+        upload::begin(self, key, content_type).await
+    }
+
+    async fn put_part(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        number: PartNumber,
+        body: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure> {
+        upload::put_part(self, key, upload, number, body).await
+    }
+
+    async fn parts(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+    ) -> Result<Option<Vec<Part>>, Failure> {
+        upload::parts(self, key, upload).await
+    }
+
+    async fn finish_upload(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        parts: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        upload::finish(self, key, upload, parts).await
+    }
+
+    async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {
+        upload::abandon(self, key, upload).await
     }
 }
 

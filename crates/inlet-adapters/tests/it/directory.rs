@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use inlet_adapters::bucket::DirectoryBucket;
 use inlet_core::failure::FailureKind;
-use inlet_core::ports::{Bucket, BucketKey, FixedBytes, SystemClock};
+use inlet_core::ports::{Bucket, BucketKey, FixedBytes, PartNumber, SystemClock};
 use inlet_testkit::clock::ManualClock;
 use inlet_testkit::contract::bucket::BucketFixture;
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ impl BucketFixture for Directory {
         Arc::new(self.bucket())
     }
 
-    /// Unfinished files, metadata of no object, and empty directories of keys.
+    /// Unfinished files and uploads, metadata of no object, and empty directories of keys.
     async fn remains(&self) -> Vec<String> {
         let mut remains = Vec::new();
         look(&self.root(), &self.root(), &mut remains);
@@ -67,7 +67,8 @@ fn look(root: &Path, directory: &Path, remains: &mut Vec<String>) {
         }
         let metadata = path.strip_prefix(root.join("meta"));
         let orphan = metadata.is_ok_and(|object| !root.join(object).exists());
-        if orphan || path.starts_with(root.join("tmp")) {
+        let unfinished = ["tmp", "uploads"].iter().any(|place| path.starts_with(root.join(place)));
+        if orphan || unfinished {
             remains.push(path.display().to_string());
         }
     }
@@ -112,6 +113,50 @@ async fn what_a_crashed_put_left_is_removed_at_the_next_start() {
     drop(bucket);
     put(&directory.bucket(), "a", "1").await;
     assert!(!unfinished.exists());
+    assert_eq!(directory.remains().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_finished_in_seven_days_is_removed() {
+    const DAY: i64 = 24 * 3_600 * 1_000_000;
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    let one = PartNumber::new(1).unwrap();
+    let old = bucket.begin_upload(&key("old"), "x/y").await.unwrap();
+    bucket.put_part(&key("old"), &old, one, &mut FixedBytes::new("x")).await.unwrap();
+    directory.clock.advance(4 * DAY);
+    let young = bucket.begin_upload(&key("young"), "x/y").await.unwrap();
+    assert!(bucket.parts(&key("old"), &old).await.unwrap().is_some());
+    directory.clock.advance(4 * DAY);
+    let bucket = directory.bucket();
+    assert_eq!(bucket.parts(&key("old"), &old).await.unwrap(), None);
+    assert!(bucket.parts(&key("young"), &young).await.unwrap().is_some());
+    bucket.abandon_upload(&key("young"), &young).await.unwrap();
+    assert_eq!(directory.remains().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_two_files_of_a_part_that_a_crash_left_one_is_taken() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    let (k, one) = (key("k"), PartNumber::new(1).unwrap());
+    let upload = bucket.begin_upload(&k, "x/y").await.unwrap();
+    bucket.put_part(&k, &upload, one, &mut FixedBytes::new("first")).await.unwrap();
+    let before = directory.root().join("uploads").join(upload.as_str());
+    let first = fs::read_dir(&before)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("00001-"))
+        .unwrap();
+    let kept = directory.directory.path().join("first");
+    fs::copy(&first, &kept).unwrap();
+    bucket.put_part(&k, &upload, one, &mut FixedBytes::new("second")).await.unwrap();
+    fs::rename(&kept, &first).unwrap();
+    assert_eq!(bucket.parts(&k, &upload).await.unwrap().unwrap().len(), 1);
+    let meta = bucket.finish_upload(&k, &upload, &[one]).await.unwrap().unwrap();
+    let body = text(&bucket, "k").await.unwrap();
+    assert!(body == "first" || body == "second", "{body}");
+    assert_eq!(meta.bytes, body.len() as u64);
     assert_eq!(directory.remains().await, Vec::<String>::new());
 }
 

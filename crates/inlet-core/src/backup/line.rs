@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::{Cause, DeadLetter};
-use crate::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex};
+use crate::document::{
+    Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex, unhex,
+};
 use crate::id::DocumentId;
 use crate::summary::text;
 
@@ -114,7 +116,9 @@ impl<'a> Common<'a> {
     pub(super) fn into_document(self) -> Result<Document, String> {
         let body = match (self.body, self.body_hex) {
             (Some(text), None) => Bytes::from(text.into_owned().into_bytes()),
-            (None, Some(digits)) => unhex(&digits).ok_or("body_hex is not hexadecimal digits")?,
+            (None, Some(digits)) => {
+                unhex(&digits).map(Bytes::from).ok_or("body_hex is not hexadecimal digits")?
+            }
             _ => return Err("it has not one of body and body_hex".to_owned()),
         };
         let wrong = |error: crate::rejection::Rejection| error.to_string();
@@ -156,10 +160,4 @@ pub(super) fn item(line: Line<'_>) -> Result<Item, String> {
         }
         Line::Header { .. } | Line::End { .. } => Err("it stands in the wrong place".to_owned()),
     }
-}
-
-fn unhex(digits: &str) -> Option<Bytes> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
 }

@@ -54,6 +54,12 @@ impl fmt::Display for BucketKey {
 pub trait ByteStream: Send {
     /// The next piece; `None` at the end. After an error nothing more may be asked.
     async fn next(&mut self) -> Option<Result<Bytes, Failure>>;
+
+    /// How many bytes are still to come, where that is known before they came: some services
+    /// want to be told. A stream that then gives another number has failed.
+    fn bytes_left(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A [`ByteStream`] of bytes that are already here.
@@ -72,6 +78,10 @@ impl ByteStream for FixedBytes {
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         self.0.take().map(Ok)
     }
+
+    fn bytes_left(&self) -> Option<u64> {
+        Some(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
 }
 
 /// What is known of an object without reading it.
@@ -83,9 +93,9 @@ pub struct ObjectMeta {
     pub bytes: u64,
     /// Its media type, as it was given.
     pub content_type: String,
-    /// The SHA-256 of its bytes, in hexadecimal digits; of an object that was put in parts the
-    /// SHA-256 over the SHA-256 of each part, with `-` and their number behind it, as S3 has it.
-    /// Empty of an object that others put without one.
+    /// The SHA-256 of its bytes, in hexadecimal digits. Of an object that was put in N parts, by
+    /// the caller or by the adapter, the SHA-256 over the parts' SHA-256 (32 bytes each), with
+    /// `-N` behind it, as S3 has it. Empty where others put the object and told none.
     pub sha256: String,
     /// When it was put.
     pub modified: Timestamp,
@@ -109,6 +119,87 @@ pub struct ByteRange {
     pub last: u64,
 }
 
+/// The most parts of an object, as S3 has it.
+pub const PARTS_MAX: u16 = 10_000;
+
+/// The fewest bytes of a part that is not the last, as S3 has it: 5 MiB.
+pub const PART_BYTES_MIN: u64 = 5 << 20;
+
+/// The most bytes of a part, as S3 has it: 5 GiB.
+pub const PART_BYTES_MAX: u64 = 5 << 30;
+
+/// The longest name of an upload, in bytes.
+const UPLOAD_ID_BYTES_MAX: usize = 1_024;
+
+/// The name of an upload in parts: what the bucket that began it made up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// Checks `id` and keeps it. It may still be no upload's.
+    pub fn new(id: impl Into<String>) -> Result<Self, Rejection> {
+        let id = id.into();
+        let fits = (1..=UPLOAD_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits {
+            Ok(Self(id))
+        } else {
+            Err(Rejection::ParameterInvalid { name: "uploadId", expected: "the id of an upload" })
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The number of a part of an object, from 1 to [`PARTS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartNumber(u16);
+
+impl PartNumber {
+    /// Checks `number` and keeps it.
+    pub fn new(number: u16) -> Result<Self, Rejection> {
+        if (1..=PARTS_MAX).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(Rejection::ParameterInvalid {
+                name: "partNumber",
+                expected: "a number from 1 to 10,000",
+            })
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for PartNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A part of an object that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub number: PartNumber,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal digits.
+    pub sha256: String,
+}
+
 /// Keeps objects: summaries, backups, files.
 ///
 /// Contract:
@@ -118,7 +209,25 @@ pub struct ByteRange {
 /// 4. `get` with a range gives those bytes; a range that begins past the end gives none.
 /// 5. `list` gives the objects under a prefix in key order, after `after`, `limit` at most.
 /// 6. After `delete` returned, the key is gone; `delete` of a key that is not there is no error.
-/// 7. Memory held does not grow with the size of an object.
+/// 7. Memory held does not grow with the size of an object, nor with that of a part whose stream
+///    tells its size.
+///
+/// An object may also be put in parts, over days and over restarts. Each but the last has at
+/// least [`PART_BYTES_MIN`], none more than [`PART_BYTES_MAX`]; the caller sees to it, for not
+/// every adapter does.
+///
+/// 8. After `put_part` returned, `parts` tells of the part, in the order of the numbers, also
+///    after a restart. A part put again replaces the one before it, and one whose stream fails
+///    changes nothing.
+/// 9. `finish_upload` makes of the named parts, in that order, one object, which is there as one
+///    that was put; the upload and its other parts are gone then. Before it, no object has
+///    changed. Where a part is named that was not put, it fails, and the upload stays.
+/// 10. After `abandon_upload` returned, nothing is left of the upload. Of an upload that was
+///     finished or abandoned, was begun under another key, or never was, all methods but
+///     `abandon_upload`, for which it is no error, give `None`.
+///
+/// What nobody finishes is removed some days after it was begun: by the adapter, or by a rule of
+/// the service.
 #[async_trait]
 pub trait Bucket: Send + Sync {
     /// Puts an object.
@@ -145,4 +254,26 @@ pub trait Bucket: Send + Sync {
         after: Option<&BucketKey>,
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, Failure>;
+    /// Begins an object that will be put in parts.
+    async fn begin_upload(&self, key: &BucketKey, content_type: &str) -> Result<UploadId, Failure>;
+    /// Puts a part; `None` where there is no such upload.
+    async fn put_part(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        number: PartNumber,
+        body: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure>;
+    /// The parts that were put; `None` where there is no such upload.
+    async fn parts(&self, key: &BucketKey, upload: &UploadId)
+    -> Result<Option<Vec<Part>>, Failure>;
+    /// Makes one object of `parts`, whose numbers rise; `None` where there is no such upload.
+    async fn finish_upload(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        parts: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure>;
+    /// Removes an upload with all of its parts.
+    async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure>;
 }

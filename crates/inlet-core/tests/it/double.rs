@@ -12,7 +12,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Object, ObjectMeta, Outcome,
-    Page, PageQuery, Store, StreamFigures, TallyRow,
+    Page, PageQuery, Part, PartNumber, Store, StreamFigures, TallyRow, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -262,5 +262,36 @@ impl Bucket for PlainBucket {
             .filter(|(key, _)| key.as_str().starts_with(prefix) && after.is_none_or(|at| *key > at))
             .take(limit);
         Ok(listed.map(|(key, object)| Self::meta(key, object)).collect())
+    }
+
+    async fn begin_upload(&self, _: &BucketKey, _: &str) -> Result<UploadId, Failure> {
+        unreachable!("neither step puts in parts")
+    }
+
+    async fn put_part(
+        &self,
+        _: &BucketKey,
+        _: &UploadId,
+        _: PartNumber,
+        _: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure> {
+        unreachable!("neither step puts in parts")
+    }
+
+    async fn parts(&self, _: &BucketKey, _: &UploadId) -> Result<Option<Vec<Part>>, Failure> {
+        unreachable!("neither step puts in parts")
+    }
+
+    async fn finish_upload(
+        &self,
+        _: &BucketKey,
+        _: &UploadId,
+        _: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        unreachable!("neither step puts in parts")
+    }
+
+    async fn abandon_upload(&self, _: &BucketKey, _: &UploadId) -> Result<(), Failure> {
+        unreachable!("neither step puts in parts")
     }
 }

@@ -67,6 +67,7 @@ impl Trial {
             template: TEMPLATE.into(),
             parameters: parameters.iter().map(pair).collect(),
             tags: vec![("inlet:environment".into(), "test".into())],
+            role_arn: None,
         }
     }
 

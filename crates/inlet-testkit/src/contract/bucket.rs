@@ -5,8 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta};
+use inlet_core::ports::{
+    Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta, PART_BYTES_MIN, Part,
+    PartNumber, UploadId,
+};
+use sha2::{Digest, Sha256};
 
 /// Opens a bucket, and looks at what it keeps beside its objects.
 #[async_trait]
@@ -35,6 +40,13 @@ macro_rules! bucket_contract {
             bucket_5_list_gives_keys_in_order_by_prefix_and_page,
             bucket_6_a_deleted_key_is_gone,
             bucket_7_a_large_object_passes_in_pieces,
+            bucket_7_a_large_part_passes_in_pieces,
+            bucket_8_parts_are_told_of_also_after_a_restart,
+            bucket_8_a_part_put_again_replaces_the_one_before_and_one_that_fails_nothing,
+            bucket_9_the_named_parts_become_one_object_and_the_upload_is_gone,
+            bucket_9_a_part_that_was_not_put_fails_it_and_the_upload_stays,
+            bucket_10_an_abandoned_upload_leaves_nothing,
+            bucket_10_an_upload_that_is_not_there_gives_none,
         }
     };
 }
@@ -246,6 +258,153 @@ pub async fn bucket_7_a_large_object_passes_in_pieces(fixture: &dyn BucketFixtur
     assert_eq!(bytes, 1_000 * PIECE_BYTES);
 }
 
+/// What holds for an object holds for a part.
+pub async fn bucket_7_a_large_part_passes_in_pieces(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let key = key("large");
+    let upload = bucket.begin_upload(&key, "x/y").await.unwrap();
+    let mut stream = Generated::new(1_000);
+    let (alive_now, alive_most) = (Arc::clone(&stream.alive), Arc::clone(&stream.alive_most));
+    let part = bucket.put_part(&key, &upload, number(1), &mut stream).await.unwrap().unwrap();
+    assert_eq!(part.bytes, 1_000 * PIECE_BYTES as u64);
+    assert_eq!(alive_now.load(Ordering::SeqCst), 0);
+    let most = alive_most.load(Ordering::SeqCst) * PIECE_BYTES;
+    assert!(most <= 4 << 20, "{most} bytes were held at once");
+    bucket.abandon_upload(&key, &upload).await.unwrap();
+}
+
+/// Parts come back in the order of their numbers, whatever order they were put in.
+pub async fn bucket_8_parts_are_told_of_also_after_a_restart(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let key = key("in/parts");
+    let upload = bucket.begin_upload(&key, "x/y").await.unwrap();
+    assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(Vec::new()));
+    let mut put = Vec::new();
+    for (n, body) in [(3, "three"), (1, "one"), (10_000, ""), (20, "twenty")] {
+        let part = put_part(&*bucket, &key, &upload, n, body).await;
+        let sha256 = hex(&Sha256::digest(body));
+        assert_eq!(part, Part { number: number(n), bytes: body.len() as u64, sha256 });
+        put.push(part);
+    }
+    put.sort_by_key(|part| part.number);
+    for bucket in [Arc::clone(&bucket), fixture.open().await] {
+        assert_eq!(bucket.parts(&key, &upload).await.unwrap().as_ref(), Some(&put));
+    }
+    assert_eq!(bucket.head(&key).await.unwrap(), None, "it is no object yet");
+    assert_eq!(bucket.list("", None, 10).await.unwrap(), []);
+    bucket.abandon_upload(&key, &upload).await.unwrap();
+}
+
+/// A number stands for what was put under it last.
+pub async fn bucket_8_a_part_put_again_replaces_the_one_before_and_one_that_fails_nothing(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let key = key("k");
+    let upload = bucket.begin_upload(&key, "x/y").await.unwrap();
+    put_part(&*bucket, &key, &upload, 1, "first").await;
+    let second = put_part(&*bucket, &key, &upload, 1, "second!").await;
+    for n in [1, 2] {
+        let mut broken = Generated::new(40).failing_after(30);
+        bucket.put_part(&key, &upload, number(n), &mut broken).await.unwrap_err();
+    }
+    assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![second]));
+    let same = put_part(&*bucket, &key, &upload, 1, "second!").await;
+    assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![same]));
+    let done = bucket.finish_upload(&key, &upload, &[number(1)]).await.unwrap().unwrap();
+    assert_eq!(done.bytes, 7);
+    assert_eq!(text(&*bucket, "k").await.as_deref(), Some("second!"));
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// The object is as one that was put, and takes the place of the one before it.
+pub async fn bucket_9_the_named_parts_become_one_object_and_the_upload_is_gone(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let key = key("a/whole");
+    put(&*bucket, "a/whole", "before").await;
+    let upload = bucket.begin_upload(&key, "video/mp4").await.unwrap();
+    let first = "f".repeat(usize::try_from(PART_BYTES_MIN).expect("5 MiB"));
+    put_part(&*bucket, &key, &upload, 7, "the end").await;
+    put_part(&*bucket, &key, &upload, 2, &first).await;
+    put_part(&*bucket, &key, &upload, 5, "is not named").await;
+    assert_eq!(text(&*bucket, "a/whole").await.as_deref(), Some("before"));
+
+    let bucket = fixture.open().await;
+    let parts = [number(2), number(7)];
+    let meta = bucket.finish_upload(&key, &upload, &parts).await.unwrap().unwrap();
+    let mut digests = Sha256::new();
+    for body in [first.as_str(), "the end"] {
+        digests.update(Sha256::digest(body));
+    }
+    assert_eq!(meta.sha256, format!("{}-2", hex(&digests.finalize())));
+    assert_eq!((meta.bytes, &*meta.content_type), (PART_BYTES_MIN + 7, "video/mp4"));
+    for bucket in [Arc::clone(&bucket), fixture.open().await] {
+        assert_eq!(bucket.head(&key).await.unwrap(), Some(meta.clone()));
+        assert_eq!(bucket.list("", None, 10).await.unwrap(), std::slice::from_ref(&meta));
+        assert!(text(&*bucket, "a/whole").await == Some(format!("{first}the end")));
+        assert_eq!(bucket.parts(&key, &upload).await.unwrap(), None);
+    }
+    let range = Some(ByteRange { first: PART_BYTES_MIN - 1, last: PART_BYTES_MIN + 2 });
+    let object = bucket.get(&key, range).await.unwrap().unwrap();
+    assert_eq!((object.meta.clone(), read(object).await), (meta, "fthe".to_owned()));
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// Nothing is made of an upload that is not whole, and it can be gone on with.
+pub async fn bucket_9_a_part_that_was_not_put_fails_it_and_the_upload_stays(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let key = key("k");
+    let upload = bucket.begin_upload(&key, "x/y").await.unwrap();
+    let part = put_part(&*bucket, &key, &upload, 2, "two").await;
+    let parts = [number(1), number(2)];
+    let failure = bucket.finish_upload(&key, &upload, &parts).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
+    assert_eq!(bucket.head(&key).await.unwrap(), None);
+    assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![part]));
+    bucket.finish_upload(&key, &upload, &parts[1..]).await.unwrap().unwrap();
+    assert_eq!(text(&*bucket, "k").await.as_deref(), Some("two"));
+}
+
+/// What was there under the key stays, and nothing of the upload does.
+pub async fn bucket_10_an_abandoned_upload_leaves_nothing(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let before = put(&*bucket, "k", "before").await;
+    let upload = bucket.begin_upload(&key("k"), "x/y").await.unwrap();
+    put_part(&*bucket, &key("k"), &upload, 1, "one").await;
+    bucket.abandon_upload(&key("k"), &upload).await.unwrap();
+    bucket.abandon_upload(&key("k"), &upload).await.unwrap();
+    assert_eq!(bucket.parts(&key("k"), &upload).await.unwrap(), None);
+    assert_eq!(bucket.list("", None, 10).await.unwrap(), [before]);
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// One that was finished, belongs to another key or never was.
+pub async fn bucket_10_an_upload_that_is_not_there_gives_none(fixture: &dyn BucketFixture) {
+    let bucket = fixture.open().await;
+    let (there, other) = (key("there"), key("other"));
+    let open = bucket.begin_upload(&there, "x/y").await.unwrap();
+    put_part(&*bucket, &there, &open, 1, "one").await;
+    let finished = bucket.begin_upload(&there, "x/y").await.unwrap();
+    put_part(&*bucket, &there, &finished, 1, "one").await;
+    bucket.finish_upload(&there, &finished, &[number(1)]).await.unwrap().unwrap();
+    let never = ["0".repeat(32), "../../1".to_owned(), "x".to_owned()];
+    let never = never.map(|id| (&there, UploadId::new(id).unwrap()));
+    let absent = [(&other, open.clone()), (&there, finished)].into_iter().chain(never);
+    for (key, upload) in absent {
+        let mut body = FixedBytes::new("x");
+        assert_eq!(bucket.put_part(key, &upload, number(1), &mut body).await.unwrap(), None);
+        assert_eq!(bucket.parts(key, &upload).await.unwrap(), None, "{upload}");
+        assert_eq!(bucket.finish_upload(key, &upload, &[number(1)]).await.unwrap(), None);
+        bucket.abandon_upload(key, &upload).await.unwrap();
+    }
+    assert_eq!(bucket.parts(&there, &open).await.unwrap().unwrap().len(), 1);
+    bucket.abandon_upload(&there, &open).await.unwrap();
+}
+
 const PIECE_BYTES: usize = 16_384;
 
 /// A stream of pieces that counts how many of them are alive, and can break off.
@@ -296,6 +455,10 @@ impl ByteStream for Generated {
         let bytes = vec![u8::try_from(self.given % 251).expect("below 251"); PIECE_BYTES];
         Some(Ok(Bytes::from_owner(Piece { bytes, alive: Arc::clone(&self.alive) })))
     }
+
+    fn bytes_left(&self) -> Option<u64> {
+        Some(((self.pieces - self.given) * PIECE_BYTES) as u64)
+    }
 }
 
 impl AsRef<[u8]> for Piece {
@@ -317,6 +480,21 @@ fn key(name: &str) -> BucketKey {
 async fn put(bucket: &dyn Bucket, name: &str, body: &str) -> ObjectMeta {
     let mut stream = FixedBytes::new(Bytes::copy_from_slice(body.as_bytes()));
     bucket.put(&key(name), "text/plain", &mut stream).await.unwrap()
+}
+
+fn number(number: u16) -> PartNumber {
+    PartNumber::new(number).unwrap()
+}
+
+async fn put_part(
+    bucket: &dyn Bucket,
+    key: &BucketKey,
+    upload: &UploadId,
+    n: u16,
+    body: &str,
+) -> Part {
+    let mut stream = FixedBytes::new(Bytes::copy_from_slice(body.as_bytes()));
+    bucket.put_part(key, upload, number(n), &mut stream).await.unwrap().unwrap()
 }
 
 async fn read(mut object: Object) -> String {

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use inlet_core::document::hex;
-use inlet_core::failure::Failure;
-use inlet_core::ports::{Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{
+    Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta, Part, PartNumber, UploadId,
+};
 use sha2::{Digest, Sha256};
 
 use crate::clock::ManualClock;
@@ -20,13 +22,42 @@ const PIECE_BYTES: usize = 64 << 10;
 #[derive(Clone)]
 pub struct MemoryBucket {
     objects: Arc<Mutex<BTreeMap<BucketKey, (ObjectMeta, Bytes)>>>,
+    uploads: Arc<Mutex<Uploads>>,
     clock: Arc<dyn Clock>,
+}
+
+/// Objects that are not whole yet.
+#[derive(Default)]
+struct Uploads {
+    begun: usize,
+    open: BTreeMap<String, Unfinished>,
+}
+
+struct Unfinished {
+    key: BucketKey,
+    content_type: String,
+    parts: BTreeMap<PartNumber, (Part, Bytes)>,
+}
+
+impl Uploads {
+    fn get(&mut self, key: &BucketKey, upload: &UploadId) -> Option<&mut Unfinished> {
+        self.open.get_mut(upload.as_str()).filter(|unfinished| unfinished.key == *key)
+    }
 }
 
 impl MemoryBucket {
     /// An empty bucket that tells when objects were put by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { objects: Arc::default(), clock }
+        Self { objects: Arc::default(), uploads: Arc::default(), clock }
+    }
+
+    /// The ids of the uploads that are neither finished nor abandoned.
+    pub fn open_uploads(&self) -> Vec<String> {
+        self.uploads().open.keys().cloned().collect()
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, Uploads> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<BucketKey, (ObjectMeta, Bytes)>> {
@@ -49,10 +80,7 @@ impl Bucket for MemoryBucket {
         content_type: &str,
         body: &mut dyn ByteStream,
     ) -> Result<ObjectMeta, Failure> {
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece?);
-        }
+        let bytes = whole(body).await?;
         let meta = ObjectMeta {
             key: key.clone(),
             bytes: bytes.len() as u64,
@@ -60,7 +88,7 @@ impl Bucket for MemoryBucket {
             sha256: hex(&Sha256::digest(&bytes)),
             modified: self.clock.now(),
         };
-        self.objects().insert(key.clone(), (meta.clone(), bytes.freeze()));
+        self.objects().insert(key.clone(), (meta.clone(), bytes));
         Ok(meta)
     }
 
@@ -103,6 +131,89 @@ impl Bucket for MemoryBucket {
         let found = found.filter(|(key, _)| key.as_str().starts_with(prefix));
         Ok(found.take(limit).map(|(_, (meta, _))| meta.clone()).collect())
     }
+
+    async fn begin_upload(&self, key: &BucketKey, content_type: &str) -> Result<UploadId, Failure> {
+        let mut uploads = self.uploads();
+        uploads.begun += 1;
+        let id = uploads.begun.to_string();
+        let (key, content_type) = (key.clone(), content_type.to_owned());
+        uploads.open.insert(id.clone(), Unfinished { key, content_type, parts: BTreeMap::new() });
+        Ok(UploadId::new(id).expect("digits are an id"))
+    }
+
+    async fn put_part(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        number: PartNumber,
+        body: &mut dyn ByteStream,
+    ) -> Result<Option<Part>, Failure> {
+        if self.uploads().get(key, upload).is_none() {
+            return Ok(None);
+        }
+        let bytes = whole(body).await?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let part = Part { number, bytes: bytes.len() as u64, sha256 };
+        let mut uploads = self.uploads();
+        let Some(unfinished) = uploads.get(key, upload) else { return Ok(None) };
+        unfinished.parts.insert(number, (part.clone(), bytes));
+        Ok(Some(part))
+    }
+
+    async fn parts(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+    ) -> Result<Option<Vec<Part>>, Failure> {
+        let mut uploads = self.uploads();
+        let Some(unfinished) = uploads.get(key, upload) else { return Ok(None) };
+        Ok(Some(unfinished.parts.values().map(|(part, _)| part.clone()).collect()))
+    }
+
+    async fn finish_upload(
+        &self,
+        key: &BucketKey,
+        upload: &UploadId,
+        parts: &[PartNumber],
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        let mut uploads = self.uploads();
+        let Some(unfinished) = uploads.get(key, upload) else { return Ok(None) };
+        let (mut bytes, mut digests) = (BytesMut::new(), Sha256::new());
+        for number in parts {
+            let Some((_, body)) = unfinished.parts.get(number) else {
+                let missing = format!("part {number} of {key}");
+                return Err(Failure::new(FailureKind::Refused, "finish with", missing));
+            };
+            bytes.extend_from_slice(body);
+            digests.update(Sha256::digest(body));
+        }
+        let meta = ObjectMeta {
+            key: key.clone(),
+            bytes: bytes.len() as u64,
+            content_type: unfinished.content_type.clone(),
+            sha256: format!("{}-{}", hex(&digests.finalize()), parts.len()),
+            modified: self.clock.now(),
+        };
+        self.objects().insert(key.clone(), (meta.clone(), bytes.freeze()));
+        uploads.open.remove(upload.as_str());
+        Ok(Some(meta))
+    }
+
+    async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {
+        let mut uploads = self.uploads();
+        if uploads.get(key, upload).is_some() {
+            uploads.open.remove(upload.as_str());
+        }
+        Ok(())
+    }
+}
+
+async fn whole(body: &mut dyn ByteStream) -> Result<Bytes, Failure> {
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes.freeze())
 }
 
 struct Pieces(Bytes);

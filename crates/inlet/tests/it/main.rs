@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod cli;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod edge;
 #[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
 mod engines;

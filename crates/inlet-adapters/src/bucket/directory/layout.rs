@@ -44,6 +44,11 @@ impl Layout {
         &self.tmp
     }
 
+    /// The directory of what is put in parts; there only while there is such.
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
     /// The file of the object with that key.
     pub(super) fn object(&self, key: &BucketKey) -> PathBuf {
         self.root.join(segments(key).to_string()).join(key.as_str())

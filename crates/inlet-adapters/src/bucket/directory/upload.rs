@@ -56,19 +56,43 @@ impl Upload {
         Ok(self)
     }
 
+    /// Copies the `bytes` of a part behind what is there. They are not hashed.
+    pub(super) fn copy(mut self, part: &mut File, bytes: u64) -> Result<Self, Failure> {
+        let copied = io::copy(part, &mut self.file)
+            .map_err(|error| files::failure(error, "write", &self.path))?;
+        if copied != bytes {
+            return Err(misfit(&self.path));
+        }
+        self.bytes += bytes;
+        Ok(self)
+    }
+
+    /// The checksum of what was written, and its size in bytes.
+    pub(super) fn sha256(&self) -> (String, u64) {
+        (hex(&self.sha256.clone().finalize()), self.bytes)
+    }
+
+    /// Gives it, synced, the name `path`; that it lasts is left to the caller.
+    pub(super) fn place(mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        self.committed = true;
+        Ok(())
+    }
+
     /// Makes it the object with that key, in place of the one that is there.
     pub(super) fn commit(
         mut self,
         layout: &Layout,
         key: &BucketKey,
         content_type: String,
+        sha256: String,
         now: Timestamp,
     ) -> Result<ObjectMeta, Failure> {
         let path = layout.object(key);
         let failed = |error| files::failure(error, "put the object", &path);
         let _lock = layout.lock(key)?;
         let before = meta::current(layout, key)?;
-        let sha256 = hex(&self.sha256.finalize_reset());
         let modified = self.stamp(now, before.as_ref()).map_err(failed)?;
         self.file.sync_all().map_err(failed)?;
         let told =

@@ -288,7 +288,7 @@ async fn give_up(client: &Client, name: &str, object: &str, id: &str) {
 }
 
 /// The settings of calls that may take long.
-fn patient() -> aws_sdk_s3::config::Builder {
+pub(super) fn patient() -> aws_sdk_s3::config::Builder {
     let attempt = Duration::from_secs(ATTEMPT_S);
     let limits = TimeoutConfig::builder().operation_attempt_timeout(attempt).build();
     aws_sdk_s3::Config::builder().timeout_config(limits)

@@ -1,0 +1,96 @@
+//! The words of the commands for AWS.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::JsonArgs;
+
+/// The commands for AWS.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeployCommand {
+    /// Show what a deployment to AWS would change, what it costs and what it needs to be allowed
+    Plan(PlanArgs),
+    /// Print the CloudFormation templates and environments that this binary carries
+    Template(TemplateArgs),
+}
+
+/// How Inlet stands on AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShapeName {
+    /// Functions behind API Gateway
+    Serverless,
+    /// Tasks behind a load balancer
+    Containers,
+}
+
+/// Which environment, in which shape.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnvironmentArgs {
+    /// The environment: staging, production or a name of your own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: String,
+    /// How it stands there
+    #[arg(long, value_enum, default_value_t = ShapeName::Serverless)]
+    pub(crate) shape: ShapeName,
+}
+
+/// What is to stand there.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) environment: EnvironmentArgs,
+    /// The environment that one with a name of your own begins as
+    #[arg(long, value_name = "NAME")]
+    pub(crate) like: Option<String>,
+    /// Another value for a parameter; what was given once is remembered
+    #[arg(long = "parameter", value_name = "NAME=VALUE")]
+    pub(crate) parameters: Vec<String>,
+    /// Forget the parameters that were given before
+    #[arg(long)]
+    pub(crate) reset: bool,
+    /// The executable of functions; inlet-lambda beside this one where none is given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) function_binary: Option<PathBuf>,
+    /// The executable in the image; this one where none is given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image_binary: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
+}
+
+/// How often a stack that is changing is looked at.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LookArgs {
+    /// How often a stack that is changing is looked at, in milliseconds
+    #[arg(long, default_value_t = 2_000, hide = true, value_name = "MS")]
+    pub(crate) look_ms: u64,
+}
+
+/// `inlet plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) release: ReleaseArgs,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// `inlet template`.
+#[derive(Debug, Args)]
+pub(crate) struct TemplateArgs {
+    /// A file, as in queue, serverless.yaml or staging; the list of all where none is given
+    pub(crate) name: Option<String>,
+    /// The shape whose environments and parameters are meant
+    #[arg(long, value_enum, default_value_t = ShapeName::Serverless)]
+    pub(crate) shape: ShapeName,
+    /// List the shape's parameters
+    #[arg(long, conflicts_with_all = ["name", "diff", "output"])]
+    pub(crate) parameters: bool,
+    /// List in what two environments differ
+    #[arg(long, num_args = 2, value_names = ["ONE", "OTHER"], conflicts_with_all = ["name", "output"])]
+    pub(crate) diff: Vec<String>,
+    /// Write all files into this directory, to deploy them without Inlet
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    pub(crate) output: Option<PathBuf>,
+}

@@ -1,0 +1,156 @@
+//! Where a command works: account, region and environment, and what stands there already.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use inlet_deploy::Account;
+use inlet_deploy::foundation::{Foundation, Given};
+use inlet_deploy::stacks::{StackState, Stacks, Wanted};
+use inlet_deploy::templates::{self, Environment, File, Resource, Shape};
+
+use super::package::Package;
+use super::{failed, misnamed};
+use crate::cli::{LookArgs, ReleaseArgs};
+use crate::report::{self, Hinted};
+
+/// The account and its stacks.
+pub(super) struct Place {
+    pub(super) account: Account,
+    pub(super) stacks: Stacks,
+}
+
+/// An environment in its place.
+pub(super) struct Target {
+    pub(super) place: Place,
+    pub(super) environment: Environment,
+    pub(super) foundation: Option<Foundation>,
+    /// Its stack, where there is one.
+    pub(super) state: Option<StackState>,
+    /// The registry of its images, where there is one.
+    pub(super) registry: Option<StackState>,
+}
+
+impl Place {
+    /// Asks who signs in, and says it.
+    pub(super) async fn open(look: &LookArgs) -> anyhow::Result<Self> {
+        let account = Account::from_environment().await;
+        let stacks = Stacks::new(&account, Duration::from_millis(look.look_ms.max(1)));
+        let (number, _) = account.identity().await.map_err(failed)?;
+        report::say(format_args!("account {number}, region {}", account.region()));
+        Ok(Self { account, stacks })
+    }
+}
+
+impl Target {
+    /// Reads what stands there and what was given for it.
+    pub(super) async fn open(args: &ReleaseArgs) -> anyhow::Result<Self> {
+        let shape = Shape::from(args.environment.shape);
+        // Words that don't fit are told before anybody is asked.
+        let now = given_now(args)?;
+        let name = &args.environment.env;
+        check(name, &now, shape)?;
+        let place = Place::open(&args.look).await?;
+        let foundation = Foundation::find(&place.stacks).await.map_err(failed)?;
+        let stack = format!("inlet-{name}-{}", shape.word());
+        let mut given = match &foundation {
+            Some(found) if !args.reset => {
+                Given::read(&found.artifacts(&place.account), &stack).await.map_err(failed)?
+            }
+            _ => Given::default(),
+        };
+        given.like = now.like.or(given.like);
+        given.parameters.extend(now.parameters);
+        let mut environment =
+            Environment::named(name, given.like.as_deref(), shape).map_err(misnamed)?;
+        for (name, value) in &given.parameters {
+            environment.set(name, value).map_err(misnamed)?;
+        }
+        environment.settle_in(place.account.region());
+        let state = place.stacks.state(&stack).await.map_err(failed)?;
+        let registry = match shape {
+            Shape::Serverless => None,
+            Shape::Containers => {
+                let stack = registry_stack(&environment);
+                place.stacks.state(&stack).await.map_err(failed)?
+            }
+        };
+        Ok(Self { place, environment, foundation, state, registry })
+    }
+
+    /// What the environment's templates make.
+    pub(super) fn resources(&self) -> anyhow::Result<Vec<Resource>> {
+        let root = carried(self.environment.shape().root())?;
+        let region = self.place.account.region();
+        Ok(templates::resources(root, self.environment.parameters(), region)?)
+    }
+
+    /// The stack as it is to become, of the packages as they are now.
+    pub(super) fn wanted(
+        &self,
+        foundation: &Foundation,
+        package: &Package,
+    ) -> anyhow::Result<Wanted> {
+        let mut parameters = self.environment.parameters().clone();
+        let release = package.release();
+        let mut give = |name: &str, value: &str| parameters.insert(name.into(), value.into());
+        give("ArtifactBucket", &foundation.bucket);
+        give("ArtifactPrefix", &release.prefix);
+        give("BoundaryArn", &foundation.boundary_arn);
+        give("Architecture", package.architecture().function_name());
+        if let Package::Image { image, .. } = package {
+            let output = |name| self.registry.as_ref().and_then(|stack| stack.output(name));
+            let missing = || Hinted::new("there is no registry of images", "run `inlet deploy`");
+            let uri = output("RepositoryUri").ok_or_else(missing)?;
+            give("Image", &format!("{uri}@{}", image.manifest.digest));
+            give("RepositoryArn", &output("RepositoryArn").ok_or_else(missing)?);
+            give("RegistryKeyArn", &foundation.key_arn);
+        } else {
+            let name = release.name(&parameters);
+            parameters.insert("Release".into(), name);
+        }
+        Ok(Wanted {
+            stack: self.environment.stack(),
+            template: carried(self.environment.shape().root())?.text.into(),
+            parameters: parameters.into_iter().collect(),
+            tags: self.environment.tags().clone().into_iter().collect(),
+            role_arn: Some(foundation.role_arn.clone()),
+        })
+    }
+}
+
+/// The stack of an environment's images.
+pub(super) fn registry_stack(environment: &Environment) -> String {
+    format!("inlet-{}-registry", environment.name())
+}
+
+/// A file that the binary carries.
+pub(super) fn carried(path: &str) -> anyhow::Result<File> {
+    templates::file(path).ok_or_else(|| anyhow::anyhow!("{path} is not in this binary"))
+}
+
+/// What is given on this command line.
+fn given_now(args: &ReleaseArgs) -> anyhow::Result<Given> {
+    let mut parameters = BTreeMap::new();
+    for text in &args.parameters {
+        let Some((name, value)) = text.split_once('=') else {
+            let hint = "write --parameter NAME=VALUE";
+            return Err(Hinted::usage(format!("{text:?} gives no value"), hint).into());
+        };
+        parameters.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(Given { like: args.like.clone(), parameters })
+}
+
+/// Refuses names and values that can't be, by what the binary carries alone.
+fn check(name: &str, now: &Given, shape: Shape) -> anyhow::Result<()> {
+    // Which environment a name of one's own is like may be remembered: any one has its parameters.
+    let like = now.like.as_deref().or(match name {
+        "staging" | "production" => None,
+        _ => Some("staging"),
+    });
+    let mut environment = Environment::named(name, like, shape).map_err(misnamed)?;
+    for (name, value) in &now.parameters {
+        environment.set(name, value).map_err(misnamed)?;
+    }
+    Ok(())
+}
