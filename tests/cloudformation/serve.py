@@ -29,6 +29,8 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Roles refer to policies that Amazon keeps.
+os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
 
 import boto3  # noqa: E402
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: E402
@@ -263,9 +265,20 @@ def _stack(stack):
 class Front:
     """Sends each request to CloudFormation's double, to the tests' own API, or to moto."""
 
-    def __init__(self, double):
-        self.double, self.api = double, Api(double)
+    def __init__(self, double_of):
+        self.double_of, self.doubles, self.lock, self.faults = double_of, {}, threading.Lock(), []
         self.moto = DomainDispatcherApplication(create_backend_app)
+
+    def double(self, region):
+        """The double of a region: what is in one is not seen from another."""
+        with self.lock:
+            if region not in self.doubles:
+                self.doubles[region] = self.double_of()
+                self.doubles[region].faults = self.faults
+            return self.doubles[region]
+
+    def every_stack(self):
+        return [stack for double in list(self.doubles.values()) for stack in list(double.stacks.values())]
 
     def __call__(self, environ, start_response):
         path = environ.get("PATH_INFO", "")
@@ -278,7 +291,7 @@ class Front:
         arguments = nested(parse_qsl(body, keep_blank_values=True))
         action = arguments.pop("Action", "")
         try:
-            for fault in self.double.faults:
+            for fault in self.faults:
                 if fault["operation"] == "api" and fault["logical_id"] == action and fault.setdefault("times", 1) > 0:
                     fault["times"] -= 1
                     return self.error(start_response, fault.get("code", "InternalFailure"), fault.get("reason", "asked for"),
@@ -286,7 +299,7 @@ class Front:
             if scope.group(1) == "expired":
                 return self.error(start_response, "ExpiredToken",
                                   "The security token included in the request is expired", 403)
-            call = getattr(self.api, action, None)
+            call = getattr(Api(self.double(scope.group(2))), action, None)
             if call is None or action.startswith("_"):
                 return self.error(start_response, "InvalidAction", f"Could not find operation {action}")
             result = xml(call(scope.group(2), arguments))
@@ -308,16 +321,17 @@ class Front:
         method, said = environ["REQUEST_METHOD"], json.loads(body) if body else {}
         result = {}
         if path == "/double/faults" and method == "POST":
-            self.double.faults.append(said)
+            self.faults.append(said)
         elif path == "/double/faults" and method == "DELETE":
-            self.double.faults.clear()
+            self.faults.clear()
         elif path == "/double/drift":
-            resource = self.double.stack(said["stack"]).resources[said["logical_id"]]
+            stack = next(one for one in self.every_stack() if said["stack"] in (one.name, one.id))
+            resource = stack.resources[said["logical_id"]]
             resource.drifted = {said["property"]: said["value"]}
         elif path == "/double/resources":
-            result = [{"stack": stack.name, "logical_id": one.logical_id, "type": one.kind, "physical_id": one.physical,
+            result = [{"stack": stack.name, "region": stack.region, "logical_id": one.logical_id, "type": one.kind, "physical_id": one.physical,
                        "status": one.status, "properties": one.properties}
-                      for stack in self.double.stacks.values() for one in stack.resources.values()]
+                      for stack in self.every_stack() for one in list(stack.resources.values())]
         else:
             return self.answer(start_response, "404 Not Found", "{}", "application/json")
         return self.answer(start_response, "200 OK", json.dumps(result, default=str), "application/json")
@@ -348,8 +362,8 @@ def main():
         except Exception as error:
             raise Invalid(f"S3 error: {error}") from None
 
-    double = Double(services_of, fetch, asked.pause_ms / 1000)
-    server = make_server("127.0.0.1", asked.port, Front(double), threaded=True)
+    front = Front(lambda: Double(services_of, fetch, asked.pause_ms / 1000))
+    server = make_server("127.0.0.1", asked.port, front, threaded=True)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: os._exit(0))
     server.serve_forever()

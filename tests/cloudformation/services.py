@@ -53,7 +53,7 @@ class Kept:
     """A type whose service the emulator lacks or that says nothing to a test."""
 
     def __init__(self, services, kind):
-        self.services, self.kind = services, kind
+        self.services, self.kind, self.stack_tags = services, kind, ()
 
     def call(self, service, operation, **arguments):
         try:
@@ -76,6 +76,11 @@ class Kept:
     def delete(self, physical, properties):
         pass
 
+    def tags(self, properties, key="Key", value="Value"):
+        """The tags of the resource and of its stack, as the service's own call wants them."""
+        every = {one["Key"]: one["Value"] for one in [*self.stack_tags, *properties.get("Tags", [])]}
+        return [{key: name, value: text} for name, text in every.items()]
+
     def named(self, properties, name, key=None):
         given = properties.get(key or self.kind.rsplit("::", 1)[1] + "Name") or (None if key else properties.get("Name"))
         return given if isinstance(given, str) and given else made_up(name, 64)
@@ -90,7 +95,8 @@ class Queue(Kept):
 
     def create(self, properties, name):
         queue = self.named(properties, name, "QueueName")
-        url = self.call("sqs", "create_queue", QueueName=queue, Attributes=self._attributes(properties))["QueueUrl"]
+        url = self.call("sqs", "create_queue", QueueName=queue, Attributes=self._attributes(properties),
+                        tags={one["Key"]: one["Value"] for one in self.tags(properties)})["QueueUrl"]
         return url, {"Arn": f"arn:aws:sqs:{self.services.region}:{ACCOUNT}:{queue}", "QueueName": queue, "QueueUrl": url}
 
     def update(self, physical, properties):
@@ -117,7 +123,8 @@ class Table(Kept):
             sse = arguments["SSESpecification"]
             arguments["SSESpecification"] = {"Enabled": str(sse.get("SSEEnabled")).lower() == "true",
                                              **{key: sse[key] for key in ("SSEType", "KMSMasterKeyId") if key in sse}}
-        made = self.call("dynamodb", "create_table", TableName=table, **arguments)["TableDescription"]
+        made = self.call("dynamodb", "create_table", TableName=table, Tags=self.tags(properties),
+                         **arguments)["TableDescription"]
         self._after(table, properties)
         return table, {"Arn": made["TableArn"], "StreamArn": made.get("LatestStreamArn", "")}
 
@@ -144,6 +151,9 @@ class Bucket(Kept):
         place = {} if self.services.region == "us-east-1" else {
             "CreateBucketConfiguration": {"LocationConstraint": self.services.region}}
         self.call("s3", "create_bucket", Bucket=bucket, **place)
+        tags = self.tags(properties)
+        if tags:
+            self.call("s3", "put_bucket_tagging", Bucket=bucket, Tagging={"TagSet": tags})
         self.update(bucket, properties)
         domain = f"{bucket}.s3.amazonaws.com"
         regional = f"{bucket}.s3.{self.services.region}.amazonaws.com"
@@ -172,7 +182,12 @@ class BucketPolicy(Kept):
         return properties["Bucket"], {}
 
     def update(self, physical, properties):
-        self.call("s3", "put_bucket_policy", Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
+        # moto knows no conditions: a denial that has one would deny everything.
+        policy = properties["PolicyDocument"]
+        kept = [one for one in policy["Statement"] if one["Effect"] != "Deny" or "Condition" not in one]
+        if kept:
+            self.call("s3", "put_bucket_policy", Bucket=properties["Bucket"],
+                      Policy=json.dumps({**policy, "Statement": kept}))
 
     def delete(self, physical, properties):
         self.call("s3", "delete_bucket_policy", Bucket=properties["Bucket"])
@@ -192,7 +207,7 @@ class Secret(Kept):
                 value = password
         arguments = {"SecretString": value} if value is not None else {}
         secret = self.named(properties, name, "Name")
-        arn = self.call("secretsmanager", "create_secret", Name=secret, **arguments)["ARN"]
+        arn = self.call("secretsmanager", "create_secret", Name=secret, Tags=self.tags(properties), **arguments)["ARN"]
         return arn, {"Id": arn}
 
     def delete(self, physical, properties):
@@ -202,6 +217,7 @@ class Secret(Kept):
 class Key(Kept):
     def create(self, properties, name):
         made = self.call("kms", "create_key", Policy=json.dumps(properties.get("KeyPolicy", {})),
+                         Tags=self.tags(properties, "TagKey", "TagValue"),
                          Description=properties.get("Description", ""))["KeyMetadata"]
         if str(properties.get("EnableKeyRotation")).lower() == "true":
             self.call("kms", "enable_key_rotation", KeyId=made["KeyId"])
@@ -288,7 +304,8 @@ class OidcProvider(Kept):
 class LogGroup(Kept):
     def create(self, properties, name):
         group = self.named(properties, name, "LogGroupName")
-        self.call("logs", "create_log_group", logGroupName=group)
+        self.call("logs", "create_log_group", logGroupName=group,
+                  tags={one["Key"]: one["Value"] for one in self.tags(properties)})
         self.update(group, properties)
         return group, {"Arn": f"arn:aws:logs:{self.services.region}:{ACCOUNT}:log-group:{group}:*"}
 

@@ -354,6 +354,7 @@ class Double:
         before = copy.deepcopy({name: resource for name, resource in stack.resources.items()})
         old = (stack.template, stack.text, stack.values, stack.given, stack.tags, stack.outputs)
         verb = "CREATE" if creating else "UPDATE"
+        stack.tags_to_be = tags or []
         replaced = []
         try:
             resolver = self.resolver(stack, template, values)
@@ -426,6 +427,7 @@ class Double:
                 self.make_nested(stack, resource, wanted, capabilities, verb == "CREATE")
             else:
                 kind = self.services_of(stack.region).kind(resource.kind)
+                kind.stack_tags = stack.tags_to_be
                 if verb == "CREATE" or anew:
                     name = f"{stack.name}-{resource.logical_id}"
                     resource.physical, resource.attributes = kind.create(wanted, name)
@@ -458,7 +460,8 @@ class Double:
         except Invalid as error:
             self.event(child, None, "CREATE_FAILED" if creating else "UPDATE_ROLLBACK_COMPLETE", str(error))
             raise Failed(str(error)) from None
-        if not self.apply(child, template, text, values, given, stack.tags, capabilities, creating):
+        tags = {one["Key"]: one for one in [*stack.tags_to_be, *wanted.get("Tags", [])]}
+        if not self.apply(child, template, text, values, given, list(tags.values()), capabilities, creating):
             raise Failed(f"Embedded stack {child.id} was not successfully "
                          f"{'created' if creating else 'updated'}: {child.reason}")
         resource.attributes = {f"Outputs.{output['OutputKey']}": output["OutputValue"] for output in child.outputs}

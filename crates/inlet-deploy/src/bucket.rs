@@ -24,9 +24,26 @@ impl Bucket {
         Self { account: account.clone(), name: name.into() }
     }
 
+    /// Whether it is in the account's region: names of buckets are listed for all of them at once.
+    pub(crate) async fn is_here(&self) -> Result<bool, DeployError> {
+        let call = self.call("ask where it is", "", "GET", &self.path("", "?location"), Vec::new());
+        let answer = self.account.expect(call).await?.text();
+        // The oldest region has no name here, and an element without a text.
+        let found = answer.split_once("</LocationConstraint>").map(|(before, _)| before);
+        let region = found.and_then(|before| before.rsplit('>').next()).unwrap_or_default();
+        let region = if region.is_empty() { "us-east-1" } else { region };
+        Ok(region == self.account.region())
+    }
+
     /// Puts an object; one that is there is replaced.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), DeployError> {
-        let call = self.call("upload", key, "PUT", &self.path(key, ""), bytes);
+        let mut call = self.call("upload", key, "PUT", &self.path(key, ""), bytes);
+        let media_type = match key.rsplit('.').next() {
+            Some("html") => "text/html; charset=utf-8",
+            Some("json") => "application/json",
+            _ => "application/octet-stream",
+        };
+        call.headers.push(("content-type".into(), media_type.into()));
         self.account.expect(call).await.map(drop)
     }
 
@@ -42,6 +59,15 @@ impl Bucket {
         let call = self.call("read", key, "GET", &self.path(key, ""), Vec::new());
         let answer = self.account.send(call).await?;
         Ok(self.is_there(&answer, "read", key)?.then_some(answer.body))
+    }
+
+    /// The keys that begin so, a thousand at most.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, DeployError> {
+        let path = self.path("", &format!("?list-type=2&prefix={}", encode(prefix, false)));
+        let call = self.call("list", prefix, "GET", &path, Vec::new());
+        let answer = self.account.send(call).await?;
+        let is_there = self.is_there(&answer, "list", prefix)?;
+        Ok(if is_there { texts(&answer.text(), "Key") } else { Vec::new() })
     }
 
     /// Removes every object and every version of it, and says how many; a bucket that is not

@@ -74,6 +74,33 @@ impl Answer {
 }
 
 impl Account {
+    /// A call of the JSON protocol: `target` names service and operation.
+    pub(crate) async fn json(
+        &self,
+        (attempted, subject): (&'static str, &str),
+        (service, host): (&'static str, &'static str),
+        target: &str,
+        arguments: &Value,
+    ) -> Result<Value, DeployError> {
+        // Two services take the older version of the protocol alone.
+        let version = if matches!(service, "sqs" | "dynamodb") { "1.0" } else { "1.1" };
+        let call = Call {
+            attempted,
+            subject: subject.into(),
+            service,
+            host,
+            method: "POST",
+            path: "/".into(),
+            headers: vec![
+                ("content-type".into(), format!("application/x-amz-json-{version}")),
+                ("x-amz-target".into(), target.into()),
+            ],
+            body: arguments.to_string().into_bytes(),
+        };
+        let answer = self.expect(call).await?;
+        Ok(serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
+    }
+
     /// A call of the query protocol; the answer is XML, of which [`texts`] reads flat fields.
     pub(crate) async fn query(
         &self,

@@ -13,6 +13,9 @@ use crate::stacks::{StackState, Stacks};
 /// The stack's name.
 pub const BOOTSTRAP: &str = "inlet-bootstrap";
 
+/// The tags of what is in it.
+pub const BOOTSTRAP_TAGS: [(&str, &str); 2] = [("Project", "inlet"), ("Environment", "bootstrap")];
+
 /// The outputs of the bootstrap stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foundation {
@@ -33,6 +36,9 @@ pub struct Given {
     pub like: Option<String>,
     /// Parameters.
     pub parameters: BTreeMap<String, String>,
+    /// The release or image whose schema the database has; `None` before the first.
+    #[serde(default)]
+    pub migrated: Option<String>,
 }
 
 impl Foundation {

@@ -24,13 +24,18 @@ mod call;
 pub mod cost;
 mod error;
 pub mod foundation;
+mod images;
+mod migration;
 pub mod package;
 pub mod plan;
 mod release;
+pub mod remains;
+pub mod services;
 pub mod stacks;
 pub mod templates;
 
 pub use account::Account;
 pub use bucket::Bucket;
 pub use error::{DeployError, FirstFailure};
+pub use migration::Migration;
 pub use release::Release;

@@ -12,6 +12,7 @@
 //! | at rest | a change set of the type `UPDATE` |
 
 mod events;
+mod members;
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use aws_sdk_cloudformation::types::{
 };
 
 pub use events::{Event, EventState};
+pub use members::{Drift, Member};
 
 use crate::account::Account;
 use crate::error::DeployError;
@@ -76,6 +78,11 @@ impl StackState {
         self.outputs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
     }
 
+    /// The value of the parameter of that name.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether it is a stack that only a change set of the type `UPDATE` can change; one that is
     /// in the way is removed first, and then made anew.
     pub fn stands(&self) -> bool {
@@ -102,6 +109,11 @@ impl Stacks {
     /// second or two is kind to the service's limits.
     pub fn new(account: &Account, look_every: Duration) -> Self {
         Self { client: Client::new(&account.config), look_every }
+    }
+
+    /// How often a stack is looked at while something is in progress.
+    pub fn look_every(&self) -> Duration {
+        self.look_every
     }
 
     /// The stack with that name or id; `None` where there is none.

@@ -1,6 +1,6 @@
 //! The command line.
 
-mod deploy;
+pub(crate) mod deploy;
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 
 use crate::config::{ConfigError, SETTINGS, Settings, Sources};
 
-pub(crate) use deploy::{DeployCommand, LookArgs, PlanArgs, ReleaseArgs, ShapeName, TemplateArgs};
+use self::deploy::{DeployCommand, LookArgs, ShapeName};
 
 /// Takes JSON over HTTPS, answers once it is safe, stores it once, and sums it up every week.
 #[derive(Debug, Parser)]
@@ -105,6 +105,14 @@ pub(crate) struct ChildArgs {
 /// `inlet status`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusArgs {
+    /// Tell of this environment on AWS instead of a server
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// How it stands there; the one that there is where none is given
+    #[arg(long, value_enum, requires = "env")]
+    pub(crate) shape: Option<ShapeName>,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }

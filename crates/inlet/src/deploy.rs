@@ -2,8 +2,14 @@
 //!
 //! Start reading at [`run`].
 
+mod apply;
+mod destroy;
+mod migration;
 mod package;
 mod plan;
+mod progress;
+mod question;
+mod status;
 mod target;
 mod template;
 
@@ -13,7 +19,8 @@ use inlet_deploy::DeployError;
 use inlet_deploy::package::PackageError;
 use inlet_deploy::templates::{EnvironmentError, Shape};
 
-use crate::cli::{DeployCommand, ShapeName};
+use crate::cli::StatusArgs;
+use crate::cli::deploy::{DeployCommand, ShapeName};
 use crate::report::Hinted;
 use crate::wire;
 
@@ -21,8 +28,33 @@ use crate::wire;
 pub(crate) fn run(command: DeployCommand) -> anyhow::Result<()> {
     match command {
         DeployCommand::Template(args) => template::run(&args),
-        DeployCommand::Plan(args) => wire::runtime()?.block_on(plan::run(&args)),
+        DeployCommand::Plan(args) => until_interrupted(plan::run(&args)),
+        DeployCommand::Deploy(args) => until_interrupted(apply::run(&args)),
+        DeployCommand::Destroy(args) => until_interrupted(destroy::run(&args)),
     }
+}
+
+/// Prints how an environment stands.
+pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<()> {
+    until_interrupted(status::run(args))
+}
+
+/// Runs a command until it ends or somebody interrupts it.
+fn until_interrupted(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = wire::runtime()?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = command => ended,
+            _ = tokio::signal::ctrl_c() => {
+                let hint = "CloudFormation goes on with what was begun; run the same command again: \
+                            it waits for that and takes up from there";
+                Err(Hinted::new("interrupted", hint).into())
+            }
+        }
+    });
+    // A question that nobody answers must not hold the end up.
+    runtime.shutdown_background();
+    ended
 }
 
 impl From<ShapeName> for Shape {

@@ -371,10 +371,16 @@ pub(crate) fn supervise(
 
 /// The commands for AWS, where this binary has them.
 #[cfg(feature = "deploy")]
-pub(crate) use crate::deploy::run as deploy;
+pub(crate) use crate::deploy::{run as deploy, status as status_on_aws};
 
 /// The commands for AWS, where this binary has them.
 #[cfg(not(feature = "deploy"))]
-pub(crate) fn deploy(_command: crate::cli::DeployCommand) -> anyhow::Result<()> {
+pub(crate) fn deploy(_command: crate::cli::deploy::DeployCommand) -> anyhow::Result<()> {
     Err(Hinted::usage("this binary can't deploy", "build with --features deploy").into())
+}
+
+/// How an environment stands on AWS, where this binary can ask.
+#[cfg(not(feature = "deploy"))]
+pub(crate) fn status_on_aws(_args: &crate::cli::StatusArgs) -> anyhow::Result<()> {
+    Err(Hinted::usage("this binary can't look at AWS", "build with --features deploy").into())
 }

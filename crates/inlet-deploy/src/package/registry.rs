@@ -44,6 +44,9 @@ impl Registry {
 
     /// Pushes `image` under `tag` and gives its digest. What is there already is not sent again.
     pub fn push(&self, image: &Image, tag: &str) -> Result<String, PackageError> {
+        if self.has_manifest(image)? {
+            return Ok(image.manifest.digest.clone());
+        }
         for blob in &image.blobs {
             if !self.has(blob)? {
                 self.upload(blob)?;
@@ -53,6 +56,12 @@ impl Registry {
         let response = self.send("PUT", &url, Some(&image.manifest))?;
         self.expect(response, &[201, 200], "put the manifest")?;
         Ok(image.manifest.digest.clone())
+    }
+
+    /// Whether the image is there: a registry whose tags can't be moved refuses to take it again.
+    fn has_manifest(&self, image: &Image) -> Result<bool, PackageError> {
+        let url = format!("{}/v2/{}/manifests/{}", self.url, self.name, image.manifest.digest);
+        Ok(self.send("HEAD", &url, None)?.status().as_u16() == 200)
     }
 
     fn has(&self, blob: &Blob) -> Result<bool, PackageError> {
@@ -97,6 +106,9 @@ impl Registry {
             let mut request = ureq::http::Request::builder().method(method).uri(url);
             if let Credentials::Basic(text) = &self.credentials {
                 request = request.header(header::AUTHORIZATION, format!("Basic {text}"));
+            }
+            if method == "HEAD" {
+                request = request.header(header::ACCEPT, "*/*");
             }
             if let Some(blob) = body {
                 request = request.header(header::CONTENT_TYPE, blob.media_type);

@@ -26,6 +26,10 @@ const FROM_THE_DEPLOYER: [&str; 10] = [
 /// How long the name of an environment may be: physical names are built from it.
 const NAME_CHARACTERS_MAX: usize = 31;
 
+/// What names of stacks have behind an environment's: one that had them in its own could be taken
+/// for a part of another.
+const OUR_WORDS: [&str; 5] = ["bootstrap", "containers", "migration", "registry", "serverless"];
+
 /// Why an environment can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
@@ -77,7 +81,8 @@ impl EnvironmentError {
             }
             Self::Name { .. } => format!(
                 "use small letters, digits and hyphens, a letter first, at most \
-                 {NAME_CHARACTERS_MAX}"
+                 {NAME_CHARACTERS_MAX}, without the words {}",
+                OUR_WORDS.join(", ")
             ),
             Self::Parameter { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             Self::Parameter { name, .. } if FROM_THE_DEPLOYER.contains(&name.as_str()) => {
@@ -140,7 +145,9 @@ impl Environment {
     pub fn named(name: &str, like: Option<&str>, shape: Shape) -> Result<Self, EnvironmentError> {
         let is_character = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
-        if !begins || name.len() > NAME_CHARACTERS_MAX || !name.chars().all(is_character) {
+        let is_ours = OUR_WORDS.iter().any(|word| name.contains(word));
+        if !begins || is_ours || name.len() > NAME_CHARACTERS_MAX || !name.chars().all(is_character)
+        {
             return Err(EnvironmentError::Name { name: name.into() });
         }
         let path = |of: &str| format!("environments/{of}.{}.json", shape.word());
@@ -286,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_name_that_no_resource_could_carry_is_refused() {
-        for name in ["", "Staging", "1st", "a_b", &"a".repeat(32)] {
+        for name in ["", "Staging", "1st", "a_b", "eu-serverless", &"a".repeat(32)] {
             let refused = Environment::named(name, Some("staging"), Shape::Containers);
             assert!(matches!(refused, Err(EnvironmentError::Name { .. })), "{name}");
         }

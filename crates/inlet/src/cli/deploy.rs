@@ -6,11 +6,15 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::JsonArgs;
 
-/// The commands for AWS.
+/// The commands for AWS; `inlet status --env NAME` is one more.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeployCommand {
     /// Show what a deployment to AWS would change, what it costs and what it needs to be allowed
     Plan(PlanArgs),
+    /// Deploy to AWS: package, show what would change, ask, change it
+    Deploy(DeployArgs),
+    /// Remove an environment from AWS; says first what goes and what stays
+    Destroy(DestroyArgs),
     /// Print the CloudFormation templates and environments that this binary carries
     Template(TemplateArgs),
 }
@@ -74,6 +78,40 @@ pub(crate) struct PlanArgs {
     pub(crate) release: ReleaseArgs,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+/// `inlet deploy`.
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) release: ReleaseArgs,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Where the registry of images is reached; where its name says if none is given
+    #[arg(long, hide = true, value_name = "URL")]
+    pub(crate) registry_url: Option<String>,
+}
+
+/// `inlet destroy`.
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArgs {
+    #[command(flatten)]
+    pub(crate) environment: EnvironmentArgs,
+    /// Also remove what holds documents: table, queues, buckets, secrets, keys, snapshots
+    #[arg(long)]
+    pub(crate) with_data: bool,
+    /// Also remove what every environment of this account and region needs
+    #[arg(long)]
+    pub(crate) with_bootstrap: bool,
+    /// Ask the services afterwards whether anything that costs money is left
+    #[arg(long)]
+    pub(crate) prove: bool,
+    /// Do not ask for the environment's name, here it is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) yes_delete: Option<String>,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
 }
 
 /// `inlet template`.

@@ -8,10 +8,13 @@ use crate::config::Settings;
 use crate::control::status::{InstanceStatus, Status, WorkerStatus};
 use crate::control::{self, Answer};
 use crate::data::DataDirectory;
-use crate::report;
+use crate::{report, wire};
 
 /// Prints how the `up` on the data directory stands, or the one server that is named.
 pub(crate) fn run(settings: &Settings, args: &StatusArgs) -> anyhow::Result<()> {
+    if args.env.is_some() {
+        return wire::status_on_aws(args);
+    }
     let is_json = args.remote.json.json;
     if args.remote.url.is_none() {
         let data = DataDirectory::open(&settings.data)?;

@@ -7,7 +7,7 @@ use inlet_deploy::package::{Architecture, Executable, Image, function_zip, sbom}
 use inlet_deploy::templates::Shape;
 
 use super::unpackaged;
-use crate::cli::ReleaseArgs;
+use crate::cli::deploy::ReleaseArgs;
 use crate::report::{self, Hinted};
 
 /// The crates that this binary was built of.

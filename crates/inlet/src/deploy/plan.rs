@@ -12,7 +12,7 @@ use serde_json::json;
 use super::package::Package;
 use super::target::{Target, carried, registry_stack};
 use super::{failed, has_colour};
-use crate::cli::{PlanArgs, ReleaseArgs};
+use crate::cli::deploy::{PlanArgs, ReleaseArgs};
 use crate::report::{self, Hinted};
 
 /// What a stack would become.

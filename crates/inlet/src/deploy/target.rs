@@ -10,7 +10,7 @@ use inlet_deploy::templates::{self, Environment, File, Resource, Shape};
 
 use super::package::Package;
 use super::{failed, misnamed};
-use crate::cli::{LookArgs, ReleaseArgs};
+use crate::cli::deploy::{LookArgs, ReleaseArgs};
 use crate::report::{self, Hinted};
 
 /// The account and its stacks.
@@ -24,6 +24,8 @@ pub(super) struct Target {
     pub(super) place: Place,
     pub(super) environment: Environment,
     pub(super) foundation: Option<Foundation>,
+    /// What was given for it, now and before.
+    pub(super) given: Given,
     /// Its stack, where there is one.
     pub(super) state: Option<StackState>,
     /// The registry of its images, where there is one.
@@ -53,11 +55,14 @@ impl Target {
         let foundation = Foundation::find(&place.stacks).await.map_err(failed)?;
         let stack = format!("inlet-{name}-{}", shape.word());
         let mut given = match &foundation {
-            Some(found) if !args.reset => {
+            Some(found) => {
                 Given::read(&found.artifacts(&place.account), &stack).await.map_err(failed)?
             }
-            _ => Given::default(),
+            None => Given::default(),
         };
+        if args.reset {
+            given.parameters.clear();
+        }
         given.like = now.like.or(given.like);
         given.parameters.extend(now.parameters);
         let mut environment =
@@ -74,7 +79,7 @@ impl Target {
                 place.stacks.state(&stack).await.map_err(failed)?
             }
         };
-        Ok(Self { place, environment, foundation, state, registry })
+        Ok(Self { place, environment, foundation, given, state, registry })
     }
 
     /// What the environment's templates make.
@@ -138,7 +143,7 @@ fn given_now(args: &ReleaseArgs) -> anyhow::Result<Given> {
         };
         parameters.insert(name.to_owned(), value.to_owned());
     }
-    Ok(Given { like: args.like.clone(), parameters })
+    Ok(Given { like: args.like.clone(), parameters, migrated: None })
 }
 
 /// Refuses names and values that can't be, by what the binary carries alone.

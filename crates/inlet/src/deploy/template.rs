@@ -4,7 +4,7 @@ use anyhow::Context;
 use inlet_deploy::templates::{self, Environment, File, Shape};
 
 use super::misnamed;
-use crate::cli::TemplateArgs;
+use crate::cli::deploy::TemplateArgs;
 use crate::report::{self, Hinted};
 
 /// Prints a file, the list of them, parameters, or the differences of environments.

@@ -1,5 +1,7 @@
 //! The commands for AWS, against the double of CloudFormation before an emulator of the services.
 
 mod account;
+mod bad_ways;
+mod life;
 mod plan;
 mod template;
