@@ -78,7 +78,8 @@ impl Store for Absent {
 #[async_trait]
 impl Queue for Absent {
     fn has_room(&self) -> Result<(), Failure> {
-        absent("the queue")
+        // Whether this function is ready does not hang on it; to send is refused.
+        Ok(())
     }
 
     async fn send(&self, _: &[Document]) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::absent::Absent;
+use crate::database::Database;
 use crate::settings::Settings;
 
 /// How long tokens that were read are used before they are looked for again.
@@ -31,6 +32,7 @@ pub(crate) struct Api {
     tokens: Tokens,
     secrets: Option<Arc<dyn Secrets>>,
     looked: Mutex<Instant>,
+    database: Option<Database>,
 }
 
 /// The tokens as they are kept.
@@ -40,9 +42,19 @@ struct TokenFile {
     tokens: Vec<Token>,
 }
 
+/// A store, and the password by which it is reached where that may change.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) database: Option<Database>,
+}
+
 impl Api {
-    /// Takes up tokens that were added or revoked since they were last looked for.
-    pub(crate) async fn refresh_tokens(&self) {
+    /// Takes up tokens that were added or revoked since they were last looked for, and a database
+    /// password that was rotated.
+    pub(crate) async fn refresh(&self) {
+        if let Some(database) = &self.database {
+            database.refresh().await;
+        }
         let Some(secrets) = &self.secrets else { return };
         let mut looked = self.looked.lock().await;
         if looked.elapsed() < TOKENS_FRESH {
@@ -64,43 +76,53 @@ pub(crate) async fn intake(settings: &Settings) -> anyhow::Result<Api> {
     let aws = Aws::from_environment().await;
     // Only a document that is too large for the queue needs it.
     let bucket = bucket_or_absent(settings, &aws).await?;
-    let options = SqsOptions::default();
-    let queue = SqsQueue::open_to_send(&aws, &settings.queue, Arc::clone(&bucket), &options)
-        .await
-        .context("INLET_QUEUE")?;
+    let queue = queue_to_send(settings, &aws, &bucket).await?;
     let absent = Arc::new(Absent);
-    api(settings, &aws, Arc::new(queue), absent.clone(), bucket, absent, false).await
+    let nothing = Opened { store: absent.clone(), database: None };
+    let secrets = secrets(settings, &aws).await?;
+    api(settings, queue, nothing, bucket, absent, secrets).await
 }
 
 /// What reads: the store, summaries, and the tokens.
 pub(crate) async fn read(settings: &Settings) -> anyhow::Result<Api> {
     let aws = Aws::from_environment().await;
     let bucket = bucket_or_absent(settings, &aws).await?;
-    let store = store(settings, &aws, &bucket).await?;
+    let secrets = secrets(settings, &aws).await?;
+    let opened = store(settings, &aws, &bucket, secrets.as_ref()).await?;
     let cache = cache(settings).await?;
-    api(settings, &aws, Arc::new(Absent), store, bucket, cache, true).await
+    api(settings, Arc::new(Absent), opened, bucket, cache, secrets).await
+}
+
+/// What erases, and sends dead letters back: the store, the cache, the queue, and the tokens.
+pub(crate) async fn admin(settings: &Settings) -> anyhow::Result<Api> {
+    let aws = Aws::from_environment().await;
+    let bucket = bucket_or_absent(settings, &aws).await?;
+    let secrets = secrets(settings, &aws).await?;
+    let opened = store(settings, &aws, &bucket, secrets.as_ref()).await?;
+    let queue = queue_to_send(settings, &aws, &bucket).await?;
+    let cache = cache(settings).await?;
+    api(settings, queue, opened, bucket, cache, secrets).await
 }
 
 async fn api(
     settings: &Settings,
-    aws: &Aws,
     queue: Arc<dyn Queue>,
-    store: Arc<dyn Store>,
+    opened: Opened,
     bucket: Arc<dyn Bucket>,
     cache: Arc<dyn Cache>,
-    reads: bool,
+    secrets: Option<Arc<dyn Secrets>>,
 ) -> anyhow::Result<Api> {
-    let secrets = secrets(settings, aws).await?;
     let tokens = Tokens::new(book(secrets.as_deref()).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let known = reads.then(|| Arc::clone(&store));
+    // The one part that accepts has no right to the store, and can't look there for a key.
     let intake = Intake::new(
         tokens.clone(),
         settings.limits.clone(),
         Arc::clone(&clock),
         Arc::clone(&queue),
-        known,
+        None,
     );
+    let Opened { store, database } = opened;
     let version = env!("CARGO_PKG_VERSION");
     let app = Arc::new(App {
         intake: Arc::new(intake),
@@ -114,29 +136,34 @@ async fn api(
         pages: Pages::built_in(),
         figures: RecentFigures::default(),
     });
-    Ok(Api { app, tokens, secrets, looked: Mutex::new(Instant::now()) })
+    Ok(Api { app, tokens, secrets, looked: Mutex::new(Instant::now()), database })
 }
 
-/// Opens the store.
+async fn queue_to_send(
+    settings: &Settings,
+    aws: &Aws,
+    bucket: &Arc<dyn Bucket>,
+) -> anyhow::Result<Arc<dyn Queue>> {
+    let (overflow, options) = (Arc::clone(bucket), SqsOptions::default());
+    let queue = SqsQueue::open_to_send(aws, &settings.queue, overflow, &options).await;
+    Ok(Arc::new(queue.context("INLET_QUEUE")?))
+}
+
+/// Opens the store; `secrets` may have the database's password.
 pub(crate) async fn store(
     settings: &Settings,
     aws: &Aws,
     overflow: &Arc<dyn Bucket>,
-) -> anyhow::Result<Arc<dyn Store>> {
+    secrets: Option<&Arc<dyn Secrets>>,
+) -> anyhow::Result<Opened> {
     let scheme = settings.store.split(':').next().unwrap_or_default();
     match scheme {
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => {
-            use inlet_adapters::store::{PostgresOptions, PostgresStore};
-            // A function has one event at a time, and many functions share the database.
-            let options = PostgresOptions { connections_max: 2, ..PostgresOptions::default() };
-            let store = PostgresStore::open(&settings.store, &options).await;
-            Ok(Arc::new(store.context("INLET_STORE")?))
-        }
+        "postgres" | "postgresql" => crate::database::open(&settings.store, secrets).await,
         "dynamodb" => {
             let (overflow, options) = (Arc::clone(overflow), DynamoOptions::default());
             let store = DynamoStore::open(aws, &settings.store, overflow, &options).await;
-            Ok(Arc::new(store.context("INLET_STORE")?))
+            Ok(Opened { store: Arc::new(store.context("INLET_STORE")?), database: None })
         }
         _ => bail!("INLET_STORE = {scheme}: this function knows dynamodb:// and postgres://"),
     }
@@ -167,7 +194,10 @@ pub(crate) async fn bucket_or_absent(
     Ok(Arc::new(S3Bucket::open_unseen(aws, &settings.bucket).context("INLET_BUCKET")?))
 }
 
-async fn secrets(settings: &Settings, aws: &Aws) -> anyhow::Result<Option<Arc<dyn Secrets>>> {
+pub(crate) async fn secrets(
+    settings: &Settings,
+    aws: &Aws,
+) -> anyhow::Result<Option<Arc<dyn Secrets>>> {
     if settings.secrets.is_empty() {
         return Ok(None);
     }

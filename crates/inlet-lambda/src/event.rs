@@ -72,7 +72,7 @@ pub(crate) async fn answer(
     let shape = event.shape();
     let response = match (api, event.request()) {
         (Ok(api), Ok(request)) => {
-            api.refresh_tokens().await;
+            api.refresh().await;
             api.app.answer_whole(request).await
         }
         (_, Err(error)) => problem(400, "RequestMalformed", &error.to_string()),

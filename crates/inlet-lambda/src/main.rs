@@ -6,8 +6,10 @@
 //! | --- | --- | --- |
 //! | `intake` | API Gateway (REST, HTTP), a function URL, a load balancer | `POST /api/save` and `/api/save/batch`: accepts, and sends to the queue |
 //! | `read` | the same | every `GET` of the API |
-//! | `persist` | a batch of SQS | stores, and reports those that are to be delivered again |
+//! | `admin` | the same | `DELETE /api/documents/ID`, and `POST /api/dead-letters/redrive` |
+//! | `persist` | a batch of SQS | stores, and reports those that are to be delivered again; what comes from the dead-letter queue becomes dead letters of the store |
 //! | `summary` | a schedule | writes the summaries that are due |
+//! | `migrate` | any | brings the database's schema to what this release needs, and makes the user that the others sign in as |
 //!
 //! Settings are the variables that `inlet` reads: `INLET_QUEUE`, `INLET_STORE`, `INLET_BUCKET`,
 //! `INLET_CACHE`, `INLET_SECRETS` and the others in [`settings`].
@@ -21,8 +23,14 @@
 //! Start reading at [`part`].
 
 mod absent;
+#[cfg(feature = "postgres")]
+mod database;
+#[cfg(not(feature = "postgres"))]
+#[path = "database_absent.rs"]
+mod database;
 mod engines;
 mod event;
+mod migrate;
 mod part;
 mod persist;
 mod settings;

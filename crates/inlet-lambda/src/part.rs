@@ -9,7 +9,7 @@ use crate::engines::{self, Api};
 use crate::persist::Worker;
 use crate::settings::Settings;
 use crate::summary::Writer;
-use crate::{event, persist, summary};
+use crate::{event, migrate, persist, summary};
 
 /// A part, whose engines are opened by its first event.
 pub(crate) struct Part {
@@ -20,8 +20,10 @@ pub(crate) struct Part {
 enum Kind {
     Intake(OnceCell<Api>),
     Read(OnceCell<Api>),
+    Admin(OnceCell<Api>),
     Persist(OnceCell<Worker>),
     Summary(OnceCell<Writer>),
+    Migrate,
 }
 
 impl Part {
@@ -31,10 +33,13 @@ impl Part {
             "intake" => Kind::Intake(OnceCell::new()),
             "read" => Kind::Read(OnceCell::new()),
             "persist" => Kind::Persist(OnceCell::new()),
+            "admin" => Kind::Admin(OnceCell::new()),
             "summary" => Kind::Summary(OnceCell::new()),
-            other => {
-                bail!("the handler {other:?} is none; set it to intake, read, persist or summary")
-            }
+            "migrate" => Kind::Migrate,
+            other => bail!(
+                "the handler {other:?} is none; set it to intake, read, admin, persist, summary \
+                 or migrate"
+            ),
         };
         Ok(Self { settings, kind })
     }
@@ -51,6 +56,10 @@ impl Part {
                 let opened = api.get_or_try_init(|| engines::read(settings)).await;
                 Ok(event::answer(opened, event).await?)
             }
+            Kind::Admin(api) => {
+                let opened = api.get_or_try_init(|| engines::admin(settings)).await;
+                Ok(event::answer(opened, event).await?)
+            }
             Kind::Persist(worker) => {
                 let worker = worker.get_or_try_init(|| persist::open(settings)).await?;
                 Ok(worker.store(event).await?)
@@ -59,6 +68,7 @@ impl Part {
                 let writer = writer.get_or_try_init(|| summary::open(settings)).await?;
                 Ok(writer.write_due().await?)
             }
+            Kind::Migrate => Ok(migrate::run(settings).await?),
         }
     }
 }

@@ -9,7 +9,8 @@ use inlet_core::schedule::Schedule;
 use inlet_core::summary::{summaries_due, summarize_week};
 use serde_json::{Value, json};
 
-use crate::engines;
+use crate::database::Database;
+use crate::engines::{self, Opened};
 use crate::settings::Settings;
 
 /// What writes.
@@ -17,19 +18,25 @@ pub(crate) struct Writer {
     store: Arc<dyn Store>,
     bucket: Arc<dyn Bucket>,
     schedule: Schedule,
+    database: Option<Database>,
 }
 
 /// Opens what writing needs.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Writer> {
     let aws = Aws::from_environment().await;
     let bucket = engines::bucket_or_absent(settings, &aws).await?;
-    let store = engines::store(settings, &aws, &bucket).await?;
-    Ok(Writer { store, bucket, schedule: settings.schedule()? })
+    let secrets = engines::secrets(settings, &aws).await?;
+    let Opened { store, database } =
+        engines::store(settings, &aws, &bucket, secrets.as_ref()).await?;
+    Ok(Writer { store, bucket, schedule: settings.schedule()?, database })
 }
 
 impl Writer {
     /// Writes each summary that is due, with its backup, and says which.
     pub(crate) async fn write_due(&self) -> anyhow::Result<Value> {
+        if let Some(database) = &self.database {
+            database.refresh().await;
+        }
         let (store, bucket) = (&*self.store, &*self.bucket);
         let now = SystemClock.now();
         let mut written = Vec::new();

@@ -124,13 +124,40 @@ impl PostgresStore {
     /// migrations of the same user make; changing the schema stays with the role of `url`.
     pub async fn grant(url: &str, options: &PostgresOptions, role: &str) -> Result<(), Failure> {
         const ATTEMPTED: &str = "give a role its rights in";
+        Self::once(url, options, ATTEMPTED, async |session| migrate::grant(session, role).await)
+            .await
+    }
+
+    /// Makes a role that may sign in with `password`, where it is not there; where it is, it is
+    /// given that password. What it may do is for [`grant`](Self::grant) to say. The role of
+    /// `url` must be allowed to make roles.
+    pub async fn make_role(
+        url: &str,
+        options: &PostgresOptions,
+        role: &str,
+        password: &str,
+    ) -> Result<(), Failure> {
+        const ATTEMPTED: &str = "make a role in";
+        Self::once(url, options, ATTEMPTED, async |session| {
+            migrate::make_role(session, role, password).await
+        })
+        .await
+    }
+
+    /// Does `work` over a connection of its own.
+    async fn once(
+        url: &str,
+        options: &PostgresOptions,
+        attempted: &'static str,
+        work: impl AsyncFnOnce(&Session) -> Result<(), migrate::Unfit>,
+    ) -> Result<(), Failure> {
         let address = Address::parse(url)?;
         let sessions = Sessions::open(&address, options).await?;
-        let mut session = sessions.session_at(ATTEMPTED, true).await?;
+        let mut session = sessions.session_at(attempted, true).await?;
         session.begin();
-        match timeout(options.transaction(), migrate::grant(&session, role)).await {
-            Ok(granted) => granted.map_err(|unfit| unfit.failure(ATTEMPTED, &address.shown)),
-            Err(_) => Err(failure::away(ATTEMPTED, &address.shown, "no answer in time".to_owned())),
+        match timeout(options.transaction(), work(&session)).await {
+            Ok(done) => done.map_err(|unfit| unfit.failure(attempted, &address.shown)),
+            Err(_) => Err(failure::away(attempted, &address.shown, "no answer in time".to_owned())),
         }
     }
 

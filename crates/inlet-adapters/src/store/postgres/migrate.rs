@@ -26,7 +26,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::failure::Fault;
 
-pub(super) use grant::grant;
+pub(super) use grant::{grant, make_role};
 
 /// The key of the advisory lock: `Inlt`, then `migr`.
 const LOCK: i64 = 0x496e_6c74_6d69_6772;

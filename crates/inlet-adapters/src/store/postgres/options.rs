@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// The settings of a [`PostgresStore`](super::PostgresStore).
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
@@ -120,6 +122,19 @@ impl Password {
     /// called on the runtime and must not block.
     pub fn new(current: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(current))
+    }
+
+    /// The password in a secret: that of the JSON which Amazon RDS keeps and rotates, as in
+    /// `{"username": "inlet_app", "password": "…"}`, or the text itself without its last line's
+    /// end. `None` where the bytes are no text.
+    pub fn in_secret(secret: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Rotated {
+            password: String,
+        }
+        let text = std::str::from_utf8(secret).ok()?;
+        let rotated = serde_json::from_str::<Rotated>(text).map(|rotated| rotated.password);
+        Some(rotated.unwrap_or_else(|_| text.trim_end().to_owned()))
     }
 
     pub(super) fn current(&self) -> Option<String> {
