@@ -1,6 +1,7 @@
 //! Which part a function plays, and how it answers an event.
 
 use anyhow::bail;
+use inlet_core::failure::Failure;
 use lambda_runtime::Error;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -44,31 +45,45 @@ impl Part {
         Ok(Self { settings, kind })
     }
 
-    /// Answers an event. An error is one of ours: the event is to be delivered again.
+    /// Answers an event. An error is one of ours, said with its causes and its hint: the event is
+    /// to be delivered again.
     pub(crate) async fn answer(&self, event: Value) -> Result<Value, Error> {
+        self.answered(event).await.map_err(|error| told(&error).into())
+    }
+
+    async fn answered(&self, event: Value) -> anyhow::Result<Value> {
         let settings = &self.settings;
         match &self.kind {
             Kind::Intake(api) => {
                 let opened = api.get_or_try_init(|| engines::intake(settings)).await;
-                Ok(event::answer(opened, event).await?)
+                event::answer(opened, event).await
             }
             Kind::Read(api) => {
                 let opened = api.get_or_try_init(|| engines::read(settings)).await;
-                Ok(event::answer(opened, event).await?)
+                event::answer(opened, event).await
             }
             Kind::Admin(api) => {
                 let opened = api.get_or_try_init(|| engines::admin(settings)).await;
-                Ok(event::answer(opened, event).await?)
+                event::answer(opened, event).await
             }
             Kind::Persist(worker) => {
                 let worker = worker.get_or_try_init(|| persist::open(settings)).await?;
-                Ok(worker.store(event).await?)
+                worker.store(event).await
             }
             Kind::Summary(writer) => {
                 let writer = writer.get_or_try_init(|| summary::open(settings)).await?;
-                Ok(writer.write_due().await?)
+                writer.write_due().await
             }
-            Kind::Migrate => Ok(migrate::run(settings).await?),
+            Kind::Migrate => migrate::run(settings).await,
         }
+    }
+}
+
+/// An error on one line.
+fn told(error: &anyhow::Error) -> String {
+    let hint = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint_text());
+    match hint {
+        Some(hint) => format!("{error:#}; hint: {hint}"),
+        None => format!("{error:#}"),
     }
 }

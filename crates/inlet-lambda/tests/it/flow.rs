@@ -13,12 +13,12 @@ static MOTO: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::Moto)
 const TOKEN: &str = "inlet_test_token";
 
 /// A queue, a table and a bucket of its own.
-struct Place {
-    name: String,
+pub(crate) struct Place {
+    pub(crate) name: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!("inlet-{}", free_port());
         let place = Self { name: name.clone() };
         place.sqs("CreateQueue", &json!({ "QueueName": name }));
@@ -35,7 +35,7 @@ impl Place {
         place
     }
 
-    fn variables(&self) -> Vec<(String, String)> {
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let name = &self.name;
         [
             ("AWS_ENDPOINT_URL", url()),
@@ -51,7 +51,7 @@ impl Place {
         .to_vec()
     }
 
-    fn function(&self, handler: &str) -> Function {
+    pub(crate) fn function(&self, handler: &str) -> Function {
         Function::start(handler, &self.variables())
     }
 
@@ -73,10 +73,24 @@ impl Place {
                 {
                     attributes[name] = json!({ "stringValue": value["StringValue"], "dataType": value["DataType"] });
                 }
-                records.push(record(&message["MessageId"], &message["Body"], &attributes));
+                let id = &message["MessageId"];
+                records.push(self.record(id, &message["Body"], &attributes));
             }
         }
         json!({ "Records": records })
+    }
+
+    /// A message as the event has it that its queue's event source makes.
+    pub(crate) fn record(&self, id: &Value, body: &Value, attributes: &Value) -> Value {
+        json!({
+            "messageId": id, "receiptHandle": "AQEB", "body": body,
+            "attributes": {
+                "ApproximateReceiveCount": "1", "SentTimestamp": "1795240800000",
+                "SenderId": "AIDAEXAMPLE", "ApproximateFirstReceiveTimestamp": "1795240800001",
+            },
+            "messageAttributes": attributes, "eventSource": "aws:sqs", "awsRegion": "us-east-1",
+            "eventSourceARN": format!("arn:aws:sqs:us-east-1:123456789012:{}", self.name),
+        })
     }
 
     fn queue(&self) -> String {
@@ -84,26 +98,32 @@ impl Place {
     }
 
     fn sqs(&self, action: &str, body: &Value) -> Value {
-        let mut answer = ureq::post(url())
-            .header("Authorization", authorization("sqs"))
-            .header("Content-Type", "application/x-amz-json-1.0")
-            .header("X-Amz-Target", format!("AmazonSQS.{action}"))
-            .send(body.to_string())
-            .unwrap();
-        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
+        call("sqs", &format!("AmazonSQS.{action}"), body)
+    }
+
+    /// Makes the secret `NAME-suffix`.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn secret(&self, suffix: &str, text: &str) {
+        let body = json!({ "Name": format!("{}-{suffix}", self.name), "SecretString": text });
+        call("secretsmanager", "secretsmanager.CreateSecret", &body);
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn change_secret(&self, suffix: &str, text: &str) {
+        let body = json!({ "SecretId": format!("{}-{suffix}", self.name), "SecretString": text });
+        call("secretsmanager", "secretsmanager.PutSecretValue", &body);
     }
 }
 
-fn record(id: &Value, body: &Value, attributes: &Value) -> Value {
-    json!({
-        "messageId": id, "receiptHandle": "AQEB", "body": body,
-        "attributes": {
-            "ApproximateReceiveCount": "1", "SentTimestamp": "1795240800000",
-            "SenderId": "AIDAEXAMPLE", "ApproximateFirstReceiveTimestamp": "1795240800001",
-        },
-        "messageAttributes": attributes, "eventSource": "aws:sqs", "awsRegion": "eu-central-1",
-        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:inlet",
-    })
+/// One call of a service that speaks JSON.
+fn call(service: &str, target: &str, body: &Value) -> Value {
+    let mut answer = ureq::post(url())
+        .header("Authorization", authorization(service))
+        .header("Content-Type", "application/x-amz-json-1.0")
+        .header("X-Amz-Target", target)
+        .send(body.to_string())
+        .unwrap();
+    serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
 }
 
 fn url() -> String {
@@ -123,7 +143,7 @@ fn event(text: &str) -> Value {
 }
 
 /// A GET as a function URL hands it over.
-fn get(path: &str) -> Value {
+pub(crate) fn get(path: &str) -> Value {
     let mut event = event(include_str!("events/url.json"));
     event["rawPath"] = path.into();
     event
@@ -179,8 +199,8 @@ fn a_poison_message_is_a_dead_letter_and_the_rest_of_its_batch_is_stored() {
     let place = Place::new();
     let mut persist = place.function("persist");
     let batch = json!({ "Records": [
-        record(&json!("m-1"), &json!("this is no JSON"), &json!({})),
-        record(&json!("m-2"), &json!(r#"{"from":"another client"}"#), &json!({})),
+        place.record(&json!("m-1"), &json!("this is no JSON"), &json!({})),
+        place.record(&json!("m-2"), &json!(r#"{"from":"another client"}"#), &json!({})),
     ]});
     assert_eq!(persist.invoke(&batch).unwrap(), json!({ "batchItemFailures": [] }));
     let mut read = place.function("read");
@@ -192,13 +212,60 @@ fn a_poison_message_is_a_dead_letter_and_the_rest_of_its_batch_is_stored() {
 }
 
 #[test]
+fn what_the_queue_gave_up_is_a_dead_letter_until_it_is_redriven() {
+    let place = Place::new();
+    let mut intake = place.function("intake");
+    let mut save = event(include_str!("events/http.json"));
+    save["rawQueryString"] = "stream=orders".into();
+    let answer = intake.invoke(&save).unwrap();
+    let id = body(&answer)["MessageId"].as_str().unwrap().to_owned();
+
+    // SQS moved it, and its dead-letter queue's event source hands it over.
+    let mut given_up = place.waiting();
+    given_up["Records"][0]["eventSourceARN"] =
+        format!("arn:aws:sqs:us-east-1:123456789012:{}-dead", place.name).into();
+    given_up["Records"][0]["attributes"]["ApproximateReceiveCount"] = "11".into();
+    let mut persist = place.function("persist");
+    assert_eq!(persist.invoke(&given_up).unwrap(), json!({ "batchItemFailures": [] }));
+    let mut read = place.function("read");
+    let dead = body(&read.invoke(&get("/api/dead-letters")).unwrap());
+    let letter = &dead["dead_letters"][0];
+    assert_eq!((&letter["id"], &letter["attempts"]), (&json!(id), &json!(10)), "{dead}");
+    assert!(letter["detail"].as_str().unwrap().contains("as often as the queue allows"), "{dead}");
+    let receipt = body(&read.invoke(&get(&format!("/api/receipts/{id}"))).unwrap());
+    assert_eq!(receipt["state"], "dead");
+
+    let mut admin = place.function("admin");
+    let mut redrive = get("/api/dead-letters/redrive");
+    redrive["requestContext"]["http"]["method"] = "POST".into();
+    redrive["body"] = r#"{"where": "", "dry_run": false}"#.into();
+    let redriven = body(&admin.invoke(&redrive).unwrap());
+    assert_eq!(redriven["redriven"], 1, "{redriven}");
+    persist.invoke(&place.waiting()).unwrap();
+    let stored = read.invoke(&get(&format!("/api/documents/{id}"))).unwrap();
+    assert_eq!((&stored["statusCode"], &stored["body"]), (&json!(200), &json!(r#"{"order": 2}"#)));
+
+    let mut erase = get(&format!("/api/documents/{id}"));
+    erase["requestContext"]["http"]["method"] = "DELETE".into();
+    assert_eq!(admin.invoke(&erase).unwrap()["statusCode"], 204);
+    assert_eq!(read.invoke(&get(&format!("/api/documents/{id}"))).unwrap()["statusCode"], 404);
+}
+
+#[test]
+fn reading_is_ready_without_the_queue() {
+    let place = Place::new();
+    let ready = place.function("read").invoke(&get("/readyz")).unwrap();
+    assert_eq!((&ready["statusCode"], &body(&ready)["status"]), (&json!(200), &json!("ready")));
+}
+
+#[test]
 fn a_store_that_is_missing_is_an_error_and_the_batch_comes_again() {
     let place = Place::new();
     let mut variables = place.variables();
     variables.retain(|(name, _)| name != "INLET_STORE");
     variables.push(("INLET_STORE".into(), "dynamodb://no-such-table".into()));
     let mut persist = Function::start("persist", &variables);
-    let batch = json!({ "Records": [record(&json!("m-1"), &json!("{}"), &json!({}))] });
+    let batch = json!({ "Records": [place.record(&json!("m-1"), &json!("{}"), &json!({}))] });
     let error = persist.invoke(&batch).unwrap_err();
     assert!(error["errorMessage"].as_str().unwrap().contains("INLET_STORE"), "{error}");
 }
@@ -224,7 +291,7 @@ fn a_summary_is_written_once_however_often_its_event_comes() {
     let place = Place::new();
     let mut persist = place.function("persist");
     // Sent in a week that is long over.
-    let mut old = record(&json!("m-1"), &json!(r#"{"a":1}"#), &json!({}));
+    let mut old = place.record(&json!("m-1"), &json!(r#"{"a":1}"#), &json!({}));
     old["attributes"]["SentTimestamp"] = "1700000000000".into();
     persist.invoke(&json!({ "Records": [old] })).unwrap();
     let mut summary = place.function("summary");

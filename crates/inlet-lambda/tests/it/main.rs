@@ -4,4 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod flow;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod runtime;

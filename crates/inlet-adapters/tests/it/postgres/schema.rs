@@ -1,6 +1,6 @@
 //! The schema: who makes it, who may only read and write.
 
-use inlet_adapters::store::{PostgresOptions, PostgresStore};
+use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Batch, Outcome, Store};
 use inlet_testkit::sample::{NOW, batch, cursor, document, document_with, id};
@@ -79,4 +79,30 @@ async fn a_role_that_was_granted_reads_and_writes_and_can_change_nothing_else() 
     }
     let failure = PostgresStore::grant(&url, &options, "nobody at all").await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Refused);
+}
+
+#[tokio::test]
+async fn a_role_is_made_with_its_password_and_gets_a_new_one() {
+    let database = Database::new().await;
+    let options = PostgresOptions::default();
+    let role = format!("made_{}", database.name);
+    for password in ["it's \\ the first", "the second"] {
+        PostgresStore::make_role(&database.url(), &options, &role, password).await.unwrap();
+        PostgresStore::grant(&database.url(), &options, &role).await.unwrap();
+        let url = database.url().replace("inlet:inlet", &role);
+        let known = password.to_owned();
+        let known = PostgresOptions {
+            password: Some(Password::new(move || Some(known.clone()))),
+            ..PostgresOptions::default()
+        };
+        PostgresStore::open(&url, &known).await.unwrap();
+        // It may not make itself another.
+        let refused = PostgresStore::make_role(&url, &known, "another", "x").await.unwrap_err();
+        assert_eq!(refused.kind(), FailureKind::Refused);
+    }
+    let kept = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'");
+    let rows = database.client().await.query(&kept, &[]).await.unwrap();
+    assert!(rows[0].get::<_, String>(0).starts_with("SCRAM-SHA-256$"));
+    let failure = PostgresStore::make_role(&database.url(), &options, &role, "").await.unwrap_err();
+    assert!(failure.hint_text().unwrap().contains("the secret `app`"), "{failure}");
 }
