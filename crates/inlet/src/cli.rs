@@ -314,7 +314,8 @@ pub(crate) struct MigrateArgs {
     /// Take away what only older binaries used; none of them may run any more
     #[arg(long)]
     pub(crate) contract: bool,
-    /// Let this database role read and write, and no more
+    /// Let this database role read and write, and no more; it is made where the secrets have one
+    /// named `app`, its password
     #[arg(long, value_name = "ROLE")]
     pub(crate) grant: Option<String>,
     #[command(flatten)]

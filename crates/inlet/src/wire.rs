@@ -158,7 +158,7 @@ pub(crate) async fn migrate(
             {
                 let secrets = secrets(settings, data).await?;
                 let password = DatabasePassword::read(&*secrets).await?;
-                postgres::migrate(&settings.store, password.as_ref(), asked).await
+                postgres::migrate(&settings.store, password.as_ref(), &*secrets, asked).await
             }
             #[cfg(not(feature = "postgres"))]
             {

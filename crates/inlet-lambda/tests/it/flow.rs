@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
-use inlet_adapters::aws::Aws;
 use inlet_adapters::store::DynamoStore;
 use inlet_testkit::server::{Server, ServerKind, free_port};
 use serde_json::{Value, json};
 
+use crate::aws::Aws;
+use crate::events::{self, get};
 use crate::runtime::Function;
 
 static MOTO: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::Moto));
@@ -15,40 +16,33 @@ const TOKEN: &str = "inlet_test_token";
 /// A queue, a table and a bucket of its own.
 pub(crate) struct Place {
     pub(crate) name: String,
+    aws: Aws,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let name = format!("inlet-{}", free_port());
-        let place = Self { name: name.clone() };
-        place.sqs("CreateQueue", &json!({ "QueueName": name }));
-        let made = ureq::put(format!("{}/{name}", url()))
-            .header("Authorization", authorization("s3"))
-            .send_empty()
-            .unwrap();
-        assert_eq!(made.status(), 200);
+        let aws = Aws::at(MOTO.port());
+        aws.make_queue(&name);
+        aws.make_bucket(&name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let aws = Aws::at(&url(), "test", "test").await;
-            DynamoStore::create_table(&aws, &format!("dynamodb://{name}")).await.unwrap();
+            let adapter = inlet_adapters::aws::Aws::at(&aws.url(), "test", "test").await;
+            DynamoStore::create_table(&adapter, &format!("dynamodb://{name}")).await.unwrap();
         });
-        place
+        Self { name, aws }
     }
 
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let name = &self.name;
-        [
-            ("AWS_ENDPOINT_URL", url()),
-            ("AWS_REGION", "us-east-1".into()),
-            ("AWS_ACCESS_KEY_ID", "test".into()),
-            ("AWS_SECRET_ACCESS_KEY", "test".into()),
+        let own = [
             ("INLET_QUEUE", format!("sqs://{name}")),
             ("INLET_STORE", format!("dynamodb://{name}")),
             ("INLET_BUCKET", format!("s3://{name}")),
             ("INLET_TOKEN", TOKEN.into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        self.aws.variables().into_iter().chain(own).collect()
     }
 
     pub(crate) fn function(&self, handler: &str) -> Function {
@@ -57,96 +51,26 @@ impl Place {
 
     /// What waits in the queue, as the event in which SQS hands it to a function.
     fn waiting(&self) -> Value {
-        let mut records = Vec::new();
-        loop {
-            let said = self.sqs(
-                "ReceiveMessage",
-                &json!({
-                    "QueueUrl": self.queue(), "MaxNumberOfMessages": 10,
-                    "AttributeNames": ["All"], "MessageAttributeNames": ["All"],
-                }),
-            );
-            let Some(messages) = said["Messages"].as_array() else { break };
-            for message in messages {
-                let mut attributes = json!({});
-                for (name, value) in message["MessageAttributes"].as_object().into_iter().flatten()
-                {
-                    attributes[name] = json!({ "stringValue": value["StringValue"], "dataType": value["DataType"] });
-                }
-                let id = &message["MessageId"];
-                records.push(self.record(id, &message["Body"], &attributes));
-            }
-        }
-        json!({ "Records": records })
+        let queue = format!("{}/123456789012/{}", self.aws.url(), self.name);
+        json!({ "Records": self.aws.messages(&queue, &self.arn()) })
     }
 
-    /// A message as the event has it that its queue's event source makes.
-    pub(crate) fn record(&self, id: &Value, body: &Value, attributes: &Value) -> Value {
-        json!({
-            "messageId": id, "receiptHandle": "AQEB", "body": body,
-            "attributes": {
-                "ApproximateReceiveCount": "1", "SentTimestamp": "1795240800000",
-                "SenderId": "AIDAEXAMPLE", "ApproximateFirstReceiveTimestamp": "1795240800001",
-            },
-            "messageAttributes": attributes, "eventSource": "aws:sqs", "awsRegion": "us-east-1",
-            "eventSourceARN": format!("arn:aws:sqs:us-east-1:123456789012:{}", self.name),
-        })
+    fn arn(&self) -> String {
+        format!("arn:aws:sqs:us-east-1:123456789012:{}", self.name)
     }
 
-    fn queue(&self) -> String {
-        format!("{}/123456789012/{}", url(), self.name)
+    /// A message as another client sent it.
+    pub(crate) fn record(&self, id: &str, body: &str) -> Value {
+        events::message(&self.arn(), id, body, 1_795_240_800_000)
     }
 
-    fn sqs(&self, action: &str, body: &Value) -> Value {
-        call("sqs", &format!("AmazonSQS.{action}"), body)
-    }
-
-    /// Makes the secret `NAME-suffix`.
+    /// Keeps the secret `NAME-suffix`.
     #[cfg(feature = "postgres")]
-    pub(crate) fn secret(&self, suffix: &str, text: &str) {
-        let body = json!({ "Name": format!("{}-{suffix}", self.name), "SecretString": text });
-        call("secretsmanager", "secretsmanager.CreateSecret", &body);
+    pub(crate) fn secret(&self, call: &str, suffix: &str, text: &str) {
+        let id = format!("{}-{suffix}", self.name);
+        let body = json!({ "Name": id, "SecretId": id, "SecretString": text });
+        self.aws.json("secretsmanager", &format!("secretsmanager.{call}"), &body);
     }
-
-    #[cfg(feature = "postgres")]
-    pub(crate) fn change_secret(&self, suffix: &str, text: &str) {
-        let body = json!({ "SecretId": format!("{}-{suffix}", self.name), "SecretString": text });
-        call("secretsmanager", "secretsmanager.PutSecretValue", &body);
-    }
-}
-
-/// One call of a service that speaks JSON.
-fn call(service: &str, target: &str, body: &Value) -> Value {
-    let mut answer = ureq::post(url())
-        .header("Authorization", authorization(service))
-        .header("Content-Type", "application/x-amz-json-1.0")
-        .header("X-Amz-Target", target)
-        .send(body.to_string())
-        .unwrap();
-    serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
-}
-
-fn url() -> String {
-    format!("http://127.0.0.1:{}", MOTO.port())
-}
-
-/// The emulator reads region and service from it and checks nothing.
-fn authorization(service: &str) -> String {
-    format!(
-        "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/{service}/aws4_request, \
-         SignedHeaders=host, Signature=0"
-    )
-}
-
-fn event(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
-/// A GET as a function URL hands it over.
-pub(crate) fn get(path: &str) -> Value {
-    let mut event = event(include_str!("events/url.json"));
-    event["rawPath"] = path.into();
-    event
 }
 
 fn body(answer: &Value) -> Value {
@@ -158,13 +82,8 @@ fn documents_come_in_by_every_kind_of_event_and_are_stored_once() {
     let place = Place::new();
     let mut intake = place.function("intake");
     let mut ids = Vec::new();
-    for text in [
-        include_str!("events/rest.json"),
-        include_str!("events/http.json"),
-        include_str!("events/balancer.json"),
-    ] {
+    for mut sent in [events::rest(), events::http(), events::balancer()] {
         // A parameter that the route does not know would be refused.
-        let mut sent = event(text);
         for name in ["queryStringParameters", "multiValueQueryStringParameters"] {
             if let Some(query) = sent[name].as_object_mut() {
                 query.retain(|name, _| name == "stream");
@@ -199,8 +118,8 @@ fn a_poison_message_is_a_dead_letter_and_the_rest_of_its_batch_is_stored() {
     let place = Place::new();
     let mut persist = place.function("persist");
     let batch = json!({ "Records": [
-        place.record(&json!("m-1"), &json!("this is no JSON"), &json!({})),
-        place.record(&json!("m-2"), &json!(r#"{"from":"another client"}"#), &json!({})),
+        place.record("m-1", "this is no JSON"),
+        place.record("m-2", r#"{"from":"another client"}"#),
     ]});
     assert_eq!(persist.invoke(&batch).unwrap(), json!({ "batchItemFailures": [] }));
     let mut read = place.function("read");
@@ -215,7 +134,7 @@ fn a_poison_message_is_a_dead_letter_and_the_rest_of_its_batch_is_stored() {
 fn what_the_queue_gave_up_is_a_dead_letter_until_it_is_redriven() {
     let place = Place::new();
     let mut intake = place.function("intake");
-    let mut save = event(include_str!("events/http.json"));
+    let mut save = events::http();
     save["rawQueryString"] = "stream=orders".into();
     let answer = intake.invoke(&save).unwrap();
     let id = body(&answer)["MessageId"].as_str().unwrap().to_owned();
@@ -265,7 +184,7 @@ fn a_store_that_is_missing_is_an_error_and_the_batch_comes_again() {
     variables.retain(|(name, _)| name != "INLET_STORE");
     variables.push(("INLET_STORE".into(), "dynamodb://no-such-table".into()));
     let mut persist = Function::start("persist", &variables);
-    let batch = json!({ "Records": [place.record(&json!("m-1"), &json!("{}"), &json!({}))] });
+    let batch = json!({ "Records": [place.record("m-1", "{}")] });
     let error = persist.invoke(&batch).unwrap_err();
     assert!(error["errorMessage"].as_str().unwrap().contains("INLET_STORE"), "{error}");
 }
@@ -275,7 +194,7 @@ fn what_a_function_may_not_do_is_refused_clearly() {
     let place = Place::new();
     let mut intake = place.function("intake");
     let wrong = {
-        let mut event = event(include_str!("events/balancer.json"));
+        let mut event = events::balancer();
         event["headers"]["x-auth-token"] = "wrong".into();
         event
     };
@@ -291,11 +210,11 @@ fn a_summary_is_written_once_however_often_its_event_comes() {
     let place = Place::new();
     let mut persist = place.function("persist");
     // Sent in a week that is long over.
-    let mut old = place.record(&json!("m-1"), &json!(r#"{"a":1}"#), &json!({}));
+    let mut old = place.record("m-1", r#"{"a":1}"#);
     old["attributes"]["SentTimestamp"] = "1700000000000".into();
     persist.invoke(&json!({ "Records": [old] })).unwrap();
     let mut summary = place.function("summary");
-    let scheduled = event(include_str!("events/scheduled.json"));
+    let scheduled = events::scheduled();
     let written = summary.invoke(&scheduled).unwrap();
     assert!(!written["written"].as_array().unwrap().is_empty(), "{written}");
     assert_eq!(summary.invoke(&scheduled).unwrap(), json!({ "written": [] }));

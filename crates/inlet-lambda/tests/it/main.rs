@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod aws;
+mod deployed;
+mod events;
 mod flow;
 #[cfg(feature = "postgres")]
 mod migrate;

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use inlet_testkit::server::{Server, ServerKind};
 use serde_json::{Value, json};
 
-use crate::flow::{Place, get};
+use crate::events::get;
+use crate::flow::Place;
 use crate::runtime::Function;
 
 static POSTGRES: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::Postgres));
@@ -19,8 +20,12 @@ impl Database {
     fn new() -> Self {
         let place = Place::new();
         // As Amazon RDS keeps the owner's, and the template makes the other's.
-        place.secret("owner", r#"{"username": "inlet", "password": "inlet"}"#);
-        place.secret("app", r#"{"username": "inlet_app", "password": "it's 1 \\ first"}"#);
+        place.secret("CreateSecret", "owner", r#"{"username": "inlet", "password": "inlet"}"#);
+        place.secret(
+            "CreateSecret",
+            "app",
+            r#"{"username": "inlet_app", "password": "it's 1 \\ first"}"#,
+        );
         Self { place }
     }
 
@@ -53,8 +58,8 @@ impl Database {
 fn the_schema_is_made_once_and_its_user_stores_and_follows_a_new_password() {
     let database = Database::new();
     let batch = |id: &str| {
-        let body = json!(format!(r#"{{"from":"{id}"}}"#));
-        json!({ "Records": [database.place.record(&json!(id), &body, &json!({}))] })
+        let body = format!(r#"{{"from":"{id}"}}"#);
+        json!({ "Records": [database.place.record(id, &body)] })
     };
     let error = database.app("persist").invoke(&batch("m-1")).unwrap_err();
     assert!(error["errorMessage"].as_str().unwrap().contains("hint: "), "{error}");
@@ -66,7 +71,11 @@ fn the_schema_is_made_once_and_its_user_stores_and_follows_a_new_password() {
     assert_eq!(database.app("persist").invoke(&batch("m-1")).unwrap(), none);
 
     // A new password is in force once the next release has migrated.
-    database.place.change_secret("app", r#"{"username": "inlet_app", "password": "second"}"#);
+    database.place.secret(
+        "PutSecretValue",
+        "app",
+        r#"{"username": "inlet_app", "password": "second"}"#,
+    );
     let error = database.app("persist").invoke(&batch("m-2")).unwrap_err();
     assert!(error["errorMessage"].as_str().unwrap().contains("INLET_STORE"), "{error}");
     database.migrate();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
-use inlet_core::ports::Store;
+use inlet_core::ports::{Secrets, Store};
 
 use super::DatabasePassword;
 use crate::cli::MigrateArgs;
@@ -16,10 +17,15 @@ pub(super) async fn open(
     Ok(Arc::new(PostgresStore::open(url, &options(password)).await?))
 }
 
-/// Makes the schema or changes it, and says what ran.
+/// The secret that holds the password of the role that reads and writes.
+const APP: &str = "app";
+
+/// Makes the schema or changes it, and says what ran. The role that is granted is made with the
+/// password of the secret `app`, where the secrets have one.
 pub(super) async fn migrate(
     url: &str,
     password: Option<&DatabasePassword>,
+    secrets: &dyn Secrets,
     asked: &MigrateArgs,
 ) -> anyhow::Result<Vec<String>> {
     let options = options(password);
@@ -29,6 +35,11 @@ pub(super) async fn migrate(
         PostgresStore::migrate(url, &options).await?
     };
     if let Some(role) = &asked.grant {
+        if let Some(secret) = secrets.get(APP).await? {
+            let password = Password::in_secret(&secret)
+                .with_context(|| format!("the secret `{APP}` is no text"))?;
+            PostgresStore::make_role(url, &options, role, &password).await?;
+        }
         PostgresStore::grant(url, &options, role).await?;
     }
     Ok(report.applied)
