@@ -1,15 +1,109 @@
 //! Answers, before the headers that all of them carry are added.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use inlet_core::accept::AcceptError;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{ByteStream, Object};
 use serde::Serialize;
 
-/// An answer: its body is always at hand, because nothing that is read whole is larger than the
-/// limits allow.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// An answer.
+pub(crate) type Answer = Response<Content>;
+
+/// The body of an answer.
+pub enum Content {
+    /// It is at hand, because nothing that is read whole is larger than the limits allow.
+    Whole(Full<Bytes>),
+    /// It is read while it is sent.
+    Object(ObjectBody),
+}
+
+/// The bytes of an object from the bucket, as they are read. One that is shorter or longer than
+/// it was announced breaks off.
+pub struct ObjectBody {
+    reading: Reading,
+    left: u64,
+}
+
+type ReadPiece = (Box<dyn ByteStream>, Option<Result<Bytes, Failure>>);
+type Reading = Pin<Box<dyn Future<Output = ReadPiece> + Send>>;
+
+fn read(mut stream: Box<dyn ByteStream>) -> Reading {
+    Box::pin(async move {
+        let piece = stream.next().await;
+        (stream, piece)
+    })
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Self::Object(body) => {
+                body.poll_piece(cx).map(|piece| piece.map(|p| p.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Object(body) => body.left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Object(body) => SizeHint::with_exact(body.left),
+        }
+    }
+}
+
+impl ObjectBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let (stream, piece) = ready!(self.reading.as_mut().poll(cx));
+        let announced = |piece: &Bytes| piece.len() as u64 <= self.left;
+        Poll::Ready(Some(match piece {
+            Some(Ok(piece)) if announced(&piece) => {
+                self.left -= piece.len() as u64;
+                // The next piece is asked for only once this one is on its way.
+                self.reading = read(stream);
+                Ok(piece)
+            }
+            Some(Err(failure)) => {
+                tracing::error!(error = crate::problem::chain(&failure), "an object broke off");
+                Err(failure)
+            }
+            _ => Err(Failure::new(FailureKind::Damaged, "give", "an object")
+                .because("it has not the size that it should have")),
+        }))
+    }
+}
 
 /// What a handler comes to: an answer, a refusal or a failure.
 pub(crate) type Handled = Result<Answer, AcceptError>;
@@ -42,7 +136,7 @@ pub(crate) fn answer(
     content_type: HeaderValue,
     body: impl Into<Bytes>,
 ) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Content::Whole(Full::new(body.into())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
@@ -50,9 +144,14 @@ pub(crate) fn answer(
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Content::default());
     *answer.status_mut() = status;
     answer
+}
+
+/// `bytes` of an object, as they are read.
+pub(crate) fn object(object: Object, bytes: u64) -> Answer {
+    Response::new(Content::Object(ObjectBody { reading: read(object.body), left: bytes }))
 }
 
 /// `value` as JSON, which no cache may keep.

@@ -2,6 +2,7 @@
 
 pub(crate) mod dead_letters;
 pub(crate) mod documents;
+pub(crate) mod files;
 mod page;
 pub(crate) mod receipts;
 pub(crate) mod save;

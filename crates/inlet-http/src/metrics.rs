@@ -24,7 +24,7 @@ const LATENCY_BOUNDS_US: [u64; 12] = [
 
 /// The codes that a request can be refused with, for the label `code`. What is not here is
 /// counted under the last.
-const CODES: [&str; 29] = [
+const CODES: [&str; 36] = [
     "TokenMissing",
     "TokenUnknown",
     "ScopeMissing",
@@ -49,6 +49,13 @@ const CODES: [&str; 29] = [
     "RequestMalformed",
     "RequestTimeout",
     "RateLimited",
+    "ChecksumMismatch",
+    "LengthRequired",
+    "PartTooSmall",
+    "PartMissing",
+    "UploadUnknown",
+    "PreconditionFailed",
+    "RangeInvalid",
     "Full",
     "Unavailable",
     "InternalFailure",

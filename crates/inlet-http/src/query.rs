@@ -54,6 +54,44 @@ impl<'a> Query<'a> {
     }
 }
 
+/// `text` with its percent-encoded bytes decoded; `None` where they are not well encoded or no
+/// UTF-8. In a query `+` is a space, as in forms.
+pub(crate) fn percent_decoded(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|b| b == b'%' || (plus_is_space && b == b'+')) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'+' if plus_is_space => bytes.push(b' '),
+            b'%' => {
+                let &[high, low, ref tail @ ..] = rest else { return None };
+                let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+                bytes.push((digit(high)? << 4) | digit(low)?);
+                rest = tail;
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// `path` with all bytes encoded that have a meaning of their own in a URL, but `/`.
+pub(crate) fn percent_encoded_path(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
 fn unknown(known: &'static [&'static str]) -> Rejection {
     let expected = match known {
         [] => "no parameters are known here",
@@ -64,31 +102,9 @@ fn unknown(known: &'static [&'static str]) -> Rejection {
     Rejection::ParameterInvalid { name: "query", expected }
 }
 
-/// Percent-decodes; `+` is a space, as in forms.
 fn decode(text: &str) -> Result<Cow<'_, str>, Rejection> {
-    if !text.bytes().any(|b| b == b'%' || b == b'+') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let invalid = Rejection::ParameterInvalid { name: "query", expected: "UTF-8, percent-encoded" };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let &[high, low, ref tail @ ..] = rest else { return Err(invalid) };
-                let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-                let (Some(high), Some(low)) = (digit(high), digit(low)) else {
-                    return Err(invalid);
-                };
-                bytes.push((high << 4) | low);
-                rest = tail;
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| invalid)
+    let expected = "UTF-8, percent-encoded";
+    percent_decoded(text, true).ok_or(Rejection::ParameterInvalid { name: "query", expected })
 }
 
 #[cfg(test)]

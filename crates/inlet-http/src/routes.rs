@@ -33,6 +33,16 @@ pub enum Endpoint {
     Summaries,
     /// Gives a summary.
     Summary,
+    /// Lists files.
+    Files,
+    /// Puts a file, or a part of one.
+    FilePut,
+    /// Gives a file, or the parts that were put of one.
+    FileGet,
+    /// Begins or finishes a file that is put in parts.
+    FilePost,
+    /// Deletes a file, or abandons one that is put in parts.
+    FileDelete,
     /// Tells which instance this is.
     Landing,
     /// Says that the process is alive.
@@ -71,6 +81,8 @@ pub enum BodyLimit {
     Batch,
     /// A few settings: 64 KiB.
     Settings,
+    /// A file, which is streamed: [`Limits::file_bytes_max`].
+    File,
 }
 
 impl BodyLimit {
@@ -81,6 +93,7 @@ impl BodyLimit {
             Self::Document => limits.body_bytes_max,
             Self::Batch => limits.batch_bytes_max,
             Self::Settings => 64 << 10,
+            Self::File => usize::try_from(limits.file_bytes_max).unwrap_or(usize::MAX),
         }
     }
 }
@@ -90,7 +103,8 @@ impl BodyLimit {
 pub struct Route {
     /// The method. `GET` answers `HEAD` as well.
     pub method: Method,
-    /// The path; a segment in braces stands for any one segment that is not empty.
+    /// The path; a segment in braces stands for any one segment that is not empty, and one with a
+    /// `*` before the closing brace for one or more.
     pub path: &'static str,
     /// What it does.
     pub endpoint: Endpoint,
@@ -156,6 +170,11 @@ mod table {
         post("/api/dead-letters/redrive", E::Redrive, ADMIN, BodyLimit::Settings, &[], "Send dead letters back to the queue"),
         get("/api/summaries", E::Summaries, READ, &[], "The weekly summaries, newest first"),
         get("/api/summaries/{week}", E::Summary, READ, &[], "The summary of a week"),
+        get("/api/files", E::Files, READ, &["prefix", "limit", "cursor"], "A page of files, in the order of their keys"),
+        Route { method: Method::PUT, path: "/api/files/{key*}", endpoint: E::FilePut, scope: SAVE, body: BodyLimit::File, query: &["uploadId", "partNumber"], summary: "Put a file, or a part of one" },
+        get("/api/files/{key*}", E::FileGet, READ, &["uploadId"], "A file, or the parts that were put of one"),
+        post("/api/files/{key*}", E::FilePost, SAVE, BodyLimit::Settings, &["uploads", "uploadId"], "Begin or finish a file that is put in parts"),
+        Route { method: Method::DELETE, path: "/api/files/{key*}", endpoint: E::FileDelete, scope: SAVE, body: NONE, query: &["uploadId"], summary: "Delete a file, or abandon one that is put in parts" },
         get("/", E::Landing, None, &[], "Which instance this is, and its figures"),
         get("/healthz", E::Healthz, None, &[], "Whether the process is alive"),
         get("/readyz", E::Readyz, None, &[], "Whether documents are taken"),
@@ -215,7 +234,8 @@ fn parameter_of<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
         None => (pattern == path).then_some(""),
         Some(at) => {
             let parameter = path.strip_prefix(&pattern[..at])?;
-            (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
+            let fits = pattern.ends_with("*}") || !parameter.contains('/');
+            (fits && !parameter.is_empty()).then_some(parameter)
         }
     }
 }
@@ -238,7 +258,13 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_there_is_nothing_and_a_wrong_method_is_told_apart() {
-        for path in ["/api/save/", "/api/documents/", "/api/documents/a/b", "", "*", "/x"] {
+        let found = find(&Method::PUT, "/api/files/a/b%2Fc");
+        assert!(
+            matches!(found, Match::Route(route, "a/b%2Fc") if route.endpoint == Endpoint::FilePut)
+        );
+        for path in
+            ["/api/files/", "/api/save/", "/api/documents/", "/api/documents/a/b", "", "*", "/x"]
+        {
             assert!(matches!(find(&Method::GET, path), Match::Nothing), "{path}");
         }
         assert!(matches!(find(&Method::PUT, "/api/save"), Match::OtherMethods));

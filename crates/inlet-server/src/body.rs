@@ -30,8 +30,9 @@ pub enum PacedBodyError {
 /// A client's body that breaks off once the client is late with it.
 ///
 /// A client may be waited for so long in all: [`Deadlines::body_grace`], and a second more for
-/// each [`Deadlines::body_bytes_per_s_min`] that have come. Only the time counts in which more was
-/// asked for and not there, so that one is not late whose body is taken slowly.
+/// each [`Deadlines::body_bytes_per_s_min`] that have come; at a stretch never longer than
+/// [`Deadlines::body_grace`], however much has come. Only the time counts in which more was asked
+/// for and not there, so that one is not late whose body is taken slowly.
 #[derive(Debug)]
 pub struct PacedBody<B> {
     body: B,
@@ -66,7 +67,8 @@ impl<B> PacedBody<B> {
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let earned = Duration::from_secs(self.bytes / self.bytes_per_s_min);
-        let deadline = since + (self.grace + earned).saturating_sub(self.waited);
+        let left = (self.grace + earned).saturating_sub(self.waited);
+        let deadline = since + left.min(self.grace);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         loop {
             ready!(sleep.as_mut().poll(cx));

@@ -51,6 +51,9 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Print documents as they are stored
     Tail(TailArgs),
+    /// Put, get, list and delete files
+    #[command(subcommand)]
+    File(FileCommand),
     /// List streams with their figures
     Streams(RemoteArgs),
     /// List dead letters with their causes
@@ -175,6 +178,51 @@ pub(crate) struct SendArgs {
     pub(crate) batch: usize,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet file …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileCommand {
+    /// Put a file; run again, one that broke off goes on where it was
+    Put {
+        /// The file; - for standard input, which can't be gone on with
+        file: PathBuf,
+        /// Its key; the file's name where none is given
+        key: Option<String>,
+        /// Its media type; by its name's ending where none is given
+        #[arg(long, value_name = "TYPE")]
+        content_type: Option<String>,
+        /// Refuse to replace a file that is there
+        #[arg(long)]
+        new: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Get a file; run again, one that broke off goes on where it was
+    Get {
+        /// Its key
+        key: String,
+        /// Where it is written to; standard output where none is given
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// List files in the order of their keys
+    List {
+        /// What the keys begin with
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Delete a file
+    Delete {
+        /// Its key
+        key: String,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
 }
 
 /// `inlet get`.

@@ -1,6 +1,7 @@
 //! Talks to a running server, for the commands that do.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use ureq::http::{Response, header::HeaderMap};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::cli::RemoteArgs;
 use crate::data::DataDirectory;
@@ -17,6 +18,10 @@ use crate::report::Hinted;
 
 /// The most bytes of an answer that is read whole.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// How often a request is tried while the server is busy or away.
+const ATTEMPTS: u32 = 8;
+/// How long a server may take to make a file of its parts, which it may have to copy.
+const FINISH_MAX: Duration = Duration::from_secs(3_600);
 
 /// A server, and a token for it.
 pub(crate) struct Client {
@@ -30,6 +35,13 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+}
+
+/// An answer whose body is read as it comes.
+pub(crate) struct Coming {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: ureq::BodyReader<'static>,
 }
 
 /// The members of a problem answer that a person needs.
@@ -96,6 +108,63 @@ impl Client {
         self.answer(path, request.send(body))
     }
 
+    /// `PUT` of a body that is at hand, to a path.
+    pub(crate) fn put(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.authorized(self.agent.put(format!("{}{path}", self.base)));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.answer(path, request.send(body))
+    }
+
+    /// `PUT` of a body that is read as it is sent, of a size that is not known.
+    pub(crate) fn put_stream(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &mut impl Read,
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.authorized(self.agent.put(format!("{}{path}", self.base)));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.answer(path, request.send(SendBody::from_reader(body)))
+    }
+
+    /// `POST` that the server may take long to answer.
+    pub(crate) fn post_patiently(&self, path: &str, body: &[u8]) -> anyhow::Result<Answer> {
+        let request = self.authorized(self.agent.post(format!("{}{path}", self.base)));
+        let request = request.config().timeout_recv_response(Some(FINISH_MAX)).build();
+        self.answer(path, request.send(body))
+    }
+
+    /// `DELETE` of a path.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        let request = self.authorized(self.agent.delete(format!("{}{path}", self.base)));
+        self.answer(path, request.call())
+    }
+
+    /// `GET` of a path whose answer is read as it comes.
+    pub(crate) fn open(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Coming> {
+        let mut request = self.authorized(self.agent.get(format!("{}{path}", self.base)));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, body) = self.reached(path, request.call())?.into_parts();
+        let body = body.into_with_config().limit(u64::MAX).reader();
+        Ok(Coming { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// What the server is called in messages.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
         match &self.token {
             Some(token) => request.header("X-Auth-Token", token),
@@ -108,13 +177,7 @@ impl Client {
         path: &str,
         response: Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<Answer> {
-        let response = response.map_err(|error| {
-            anyhow::Error::new(error).context(Hinted::new(
-                format!("could not reach {}{path}", self.base),
-                "is the server running? `inlet up` starts one; --url names another",
-            ))
-        })?;
-        let (parts, mut body) = response.into_parts();
+        let (parts, mut body) = self.reached(path, response)?.into_parts();
         let body = body
             .with_config()
             .limit(ANSWER_BYTES_MAX)
@@ -122,6 +185,46 @@ impl Client {
             .with_context(|| format!("could not read the answer of {}{path}", self.base))?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
+
+    fn reached(
+        &self,
+        path: &str,
+        response: Result<Response<Body>, ureq::Error>,
+    ) -> anyhow::Result<Response<Body>> {
+        response.map_err(|error| {
+            anyhow::Error::new(error).context(Hinted::new(
+                format!("could not reach {}{path}", self.base),
+                "is the server running? `inlet up` starts one; --url names another",
+            ))
+        })
+    }
+}
+
+/// Asks again while the server is busy or away, with a pause that grows.
+pub(crate) fn persistently(
+    mut ask: impl FnMut() -> anyhow::Result<Answer>,
+) -> anyhow::Result<Answer> {
+    let mut attempt = 1;
+    loop {
+        match ask() {
+            Ok(answer) if !matches!(answer.status, 429 | 503) || attempt == ATTEMPTS => {
+                return Ok(answer);
+            }
+            Ok(answer) => {
+                let asked = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
+                wait(asked.and_then(|value| value.parse().ok()), attempt);
+            }
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(_) => wait(None, attempt),
+        }
+        attempt += 1;
+    }
+}
+
+/// Waits as long as the server asked for, or twice as long after each attempt; a minute at most.
+fn wait(asked_s: Option<u64>, attempt: u32) {
+    let seconds = asked_s.unwrap_or(1 << attempt.min(6)).min(60);
+    std::thread::sleep(Duration::from_secs(seconds));
 }
 
 impl Answer {

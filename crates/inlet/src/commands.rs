@@ -4,6 +4,7 @@ mod config;
 mod dead_letters;
 mod documents;
 mod export;
+mod files;
 mod fsck;
 mod migrate;
 mod reload;
@@ -38,6 +39,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Streams(args) => streams::run(&settings, &args),
         Command::DeadLetters(args) => dead_letters::list(&settings, &args),
         Command::Redrive(args) => dead_letters::redrive(&settings, &args),
+        Command::File(command) => files::run(&settings, &command),
         Command::Replay(args) => replay::run(&settings, &args),
         Command::Export(args) => export::run(settings, &args),
         Command::Restore(args) => restore::run(settings, &args),

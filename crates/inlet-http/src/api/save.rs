@@ -6,17 +6,17 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
-use http_body_util::Full;
 use inlet_core::accept::{Receipt, SaveHead};
 use inlet_core::rejection::Rejection;
 
-use crate::answer::{Answer, Handled, JSON, answer};
+use crate::answer::{Answer, Content, Handled, JSON, answer};
 use crate::body::{self, RequestBody};
 use crate::call::{Call, content_length};
 use crate::escape;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use http_body_util::Full;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -100,7 +100,7 @@ fn accepted(receipt: &Receipt, request_id: &RequestId) -> Answer {
     out.extend_from_slice(&id);
     let out = Bytes::from(out);
 
-    let mut answer = Response::new(Full::new(out.slice(..body_end)));
+    let mut answer = Response::new(Content::Whole(Full::new(out.slice(..body_end))));
     *answer.status_mut() = StatusCode::ACCEPTED;
     let headers = answer.headers_mut();
     headers.reserve(4);

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 pub(super) use self::said::{Said, parameter_text, said};
 use crate::problem::Problem;
-use crate::routes::{BodyLimit, ROUTES, Route};
+use crate::routes::{BodyLimit, Endpoint, ROUTES, Route};
 
 /// The whole description, OpenAPI 3.1.
 pub(super) fn document(version: &str, limits: &Limits) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
-        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        let path = paths.entry(route.path.replace("*}", "}")).or_insert_with(|| json!({}));
         path[route.method.as_str().to_ascii_lowercase()] = operation(route, limits);
     }
     json!({
@@ -66,7 +66,10 @@ fn operation_id(route: &Route) -> String {
 }
 
 fn parameters(route: &Route, headers: &[&str]) -> Vec<Value> {
-    let in_path = route.path.find('{').map(|at| route.path[at + 1..].trim_end_matches('}'));
+    let in_path = route
+        .path
+        .find('{')
+        .map(|at| route.path[at + 1..].trim_end_matches('}').trim_end_matches('*'));
     let parameter = |name: &str, place: &str| {
         json!({
             "name": name,
@@ -91,6 +94,20 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
             "application/x-ndjson": {"schema": {"type": "string"}},
             "application/json": {"schema": {"type": "array"}},
         }),
+        BodyLimit::File => json!({"*/*": {"schema": {"type": "string", "format": "binary"}}}),
+        BodyLimit::Settings if route.endpoint == Endpoint::FilePost => {
+            json!({"application/json": {"schema": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "parts": {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 1, "maximum": 10_000},
+                        "description": "The numbers of the parts, rising; all where it is not given",
+                    },
+                },
+            }}})
+        }
         BodyLimit::Settings => json!({"application/json": {"schema": {
             "type": "object",
             "required": ["where"],
@@ -103,7 +120,8 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
     };
     let limit = route.body.bytes_max(limits);
     let description = format!("At most {limit} bytes.");
-    Some(json!({"required": true, "description": description, "content": content}))
+    let required = !matches!(route.endpoint, Endpoint::FilePost);
+    Some(json!({"required": required, "description": description, "content": content}))
 }
 
 fn responses(route: &Route, answers: &[(u16, &str)]) -> Value {

@@ -83,6 +83,7 @@ pub(crate) struct Harness {
     pub(crate) app: Arc<App>,
     pub(crate) queue: MemoryQueue,
     pub(crate) store: MemoryStore,
+    pub(crate) bucket: MemoryBucket,
     pub(crate) cache: Arc<TestCache>,
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
@@ -97,6 +98,7 @@ impl Harness {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let queue = MemoryQueue::new(64 << 20);
         let store = MemoryStore::default();
+        let bucket = MemoryBucket::new(Arc::clone(&clock));
         let cache = Arc::new(TestCache::default());
         let queue_used = setup.queue.unwrap_or_else(|| Arc::new(queue.clone()));
         let store_used = setup.store.unwrap_or_else(|| Arc::new(store.clone()));
@@ -111,7 +113,7 @@ impl Harness {
             intake: Arc::new(intake),
             store: store_used,
             queue: queue_used,
-            bucket: Arc::new(MemoryBucket::new(Arc::clone(&clock))),
+            bucket: Arc::new(bucket.clone()),
             cache: Arc::clone(&cache) as Arc<dyn Cache>,
             instance: Instance::new("test-1", "zone-a", "0.0.0-test", clock.now()),
             clock,
@@ -127,7 +129,7 @@ impl Harness {
             let shutdown = shutdown.clone();
             tokio::spawn(async move { server.serve(listener, setup.transport, shutdown).await })
         };
-        Self { address, app, queue, store, cache, shutdown, serving }
+        Self { address, app, queue, store, bucket, cache, shutdown, serving }
     }
 
     /// Moves all that is queued to the store.

@@ -4,6 +4,7 @@
 
 mod caps;
 mod client;
+mod files;
 mod harness;
 mod http2;
 mod lanes;

@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,14 +17,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cli::SendArgs;
-use crate::client::{Client, encode};
+use crate::client::{self, Client, encode};
 use crate::config::Settings;
 use crate::report::{self, Hinted};
 
 /// The most bytes of one request; the server's own limit is larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How often a request is tried while the server is busy or away.
-const ATTEMPTS: u32 = 8;
 
 #[derive(Debug, Deserialize)]
 struct BatchAnswer {
@@ -143,21 +140,8 @@ fn send_chunk(
 ) -> anyhow::Result<()> {
     let url = format!("/api/save/batch?stream={}", encode(&args.stream));
     let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", key)];
-    let mut attempt = 1;
-    let answer = loop {
-        match client.post(&url, &headers, &chunk.bytes) {
-            Ok(answer) if !matches!(answer.status, 429 | 503) || attempt == ATTEMPTS => {
-                break answer.success("send documents")?;
-            }
-            Ok(answer) => {
-                let asked = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
-                wait(asked.and_then(|value| value.parse().ok()), attempt);
-            }
-            Err(error) if attempt == ATTEMPTS => return Err(error),
-            Err(_) => wait(None, attempt),
-        }
-        attempt += 1;
-    };
+    let answer = client::persistently(|| client.post(&url, &headers, &chunk.bytes))?
+        .success("send documents")?;
     let results: BatchAnswer = answer.json()?;
     for (result, line) in results.results.iter().zip(&chunk.lines) {
         if result["MessageId"].is_string() {
@@ -169,10 +153,4 @@ fn send_chunk(
         report::say(format_args!("{}:{line}: {detail}", path.display()));
     }
     Ok(())
-}
-
-/// Waits as long as the server asked for, or twice as long after each attempt; a minute at most.
-fn wait(asked_s: Option<u64>, attempt: u32) {
-    let seconds = asked_s.unwrap_or(1 << attempt.min(6)).min(60);
-    std::thread::sleep(Duration::from_secs(seconds));
 }

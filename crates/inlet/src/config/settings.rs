@@ -87,6 +87,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("depth_max", "N", "128", "The deepest nesting in a document"),
     setting("batch_bytes_max", "SIZE", "16MiB", "The largest batch request"),
     setting("batch_documents_max", "N", "10000", "The most documents in a batch request"),
+    setting("file_bytes_max", "SIZE", "5TiB", "The largest file"),
     setting("streams_max", "N", "1000", "The most streams there may be"),
     setting(
         "attempts_max",
@@ -221,6 +222,7 @@ impl Settings {
             depth_max: sources.number("depth_max")?,
             batch_bytes_max: sources.size("batch_bytes_max")?,
             batch_documents_max: sources.number("batch_documents_max")?,
+            file_bytes_max: sources.size("file_bytes_max")?,
             streams_max: sources.number("streams_max")?,
             attempts_max: sources.number("attempts_max")?,
             ..Limits::default()

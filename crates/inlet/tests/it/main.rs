@@ -9,6 +9,7 @@ mod deploy;
 mod edge;
 #[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
 mod engines;
+mod files;
 mod first_minute;
 mod kill;
 mod lifecycle;

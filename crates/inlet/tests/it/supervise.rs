@@ -27,7 +27,7 @@ const FLAGS: [&str; 8] =
     ["--instances", "2", "--zones", "2", "--instance", "t", "--log-level", "warn"];
 
 impl Fleet {
-    fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags)
     }
 
@@ -45,7 +45,7 @@ impl Fleet {
         command.args(arguments).arg("--data").arg(&self.data).output().unwrap()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let output = self.run(&["status", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -58,7 +58,7 @@ impl Fleet {
     }
 
     /// The ids of all instances that are up, with their process ids.
-    fn up(&self) -> BTreeMap<String, i32> {
+    pub(crate) fn up(&self) -> BTreeMap<String, i32> {
         let instances = self.status()["instances"].take();
         let up = instances.as_array().unwrap().iter().filter(|it| it["state"] == "up");
         let pid = |it: &Value| i32::try_from(it["pid"].as_i64().unwrap()).unwrap();

@@ -84,6 +84,60 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
              WEEK by the Accept header.",
             &[(200, "The summary"), (404, "There is none for that week")],
         ),
+        Endpoint::Files => plain(
+            "Gives files in the order of their keys: key, bytes, contentType, sha256, modified. \
+             `next` is the cursor of what follows.",
+            &[(200, "A page: files, next, more")],
+        ),
+        Endpoint::FilePut => Said {
+            description: "Puts a file, streamed: it is there once it is whole, checked and on \
+                disk, in place of the one before; one that breaks off changes nothing. With \
+                `uploadId` and `partNumber` the body is a part of an upload that was begun; it \
+                needs Content-Length. `If-None-Match: *` puts it only where there is none, \
+                If-Match only in place of that one; of two at once the later stays.",
+            answers: &[
+                (201, "The file is there"),
+                (200, "The part is there"),
+                (400, "The checksum does not fit; nothing was kept"),
+                (412, "The condition does not hold"),
+                (503, "There is no room; nothing was kept. Retry-After says when to try again"),
+            ],
+            headers: &[
+                "Content-Type",
+                "Content-MD5",
+                "Content-Digest",
+                "x-amz-checksum-sha256",
+                "If-None-Match",
+                "If-Match",
+            ],
+        },
+        Endpoint::FileGet => Said {
+            description: "Gives the file, or the range of it that is asked for; HEAD tells what is \
+                known of it. The ETag is its SHA-256, or of a file that was put in N parts the \
+                SHA-256 over theirs, with -N behind it. With `uploadId` it tells which parts of \
+                the upload were put.",
+            answers: &[
+                (200, "The file"),
+                (206, "The range of it"),
+                (304, "It is what you have"),
+                (404, "There is none"),
+                (416, "The range is not in it"),
+            ],
+            headers: &["Range", "If-Range", "If-None-Match", "If-Modified-Since"],
+        },
+        Endpoint::FilePost => Said {
+            description: "With `uploads` it begins an upload in parts, and gives its `uploadId`. \
+                With `uploadId` it makes a file of the parts that the body names, or of all: each \
+                but the last has at least 5 MiB. An upload that nobody finishes is removed after \
+                seven days.",
+            answers: &[(200, "The upload is begun"), (201, "The file is there")],
+            headers: &["Content-Type", "If-None-Match", "If-Match"],
+        },
+        Endpoint::FileDelete => plain(
+            "Deletes the file, for which the token needs the scope admin; with `uploadId` it \
+             abandons the upload and removes its parts, for which save is enough.",
+            &[(204, "It is gone"), (404, "There is no such file")],
+        ),
         Endpoint::Landing => plain(
             "Tells which instance in which zone answered, with figures from the store that are at \
              most two seconds old: a page for a browser, else JSON.",
@@ -127,6 +181,21 @@ pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
             before: stream=orders,cause=refused. Empty for all"
         }
         "Idempotency-Key" => "1 to 255 visible ASCII characters or spaces",
+        "key" => "The key of the file: segments with / between them, none empty, `.` or `..`",
+        "prefix" => "What the keys begin with",
+        "uploads" => "Begins an upload in parts; it has no value",
+        "uploadId" => "The upload that was begun",
+        "partNumber" => "The number of the part, from 1 to 10,000; the file has them in this order",
+        "Content-Type" => "The type of the file, kept as it is sent; application/octet-stream else",
+        "Content-MD5" => "The MD5 of the body, in base64: it is checked",
+        "Content-Digest" => {
+            "The SHA-256 of the body as in RFC 9530, `sha-256=:BASE64:`: it is checked"
+        }
+        "x-amz-checksum-sha256" => "The SHA-256 of the body, in base64: it is checked",
+        "If-Match" => "The ETag that the file must have",
+        "Range" => "The bytes that are wanted, as in `bytes=0-1023`, `bytes=1024-` or `bytes=-512`",
+        "If-Range" => "The ETag or the moment of the file whose range is wanted; all of another",
+        "If-Modified-Since" => "The Last-Modified of what the client has",
         "Content-Encoding" => "gzip or zstd",
         "If-None-Match" => "The ETag of what the client has",
         _ => "",

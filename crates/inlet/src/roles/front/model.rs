@@ -22,7 +22,7 @@ fn of(route: &routes::Route, limits: &Limits) -> Route {
 /// What an instance takes as the type of such a body, where it looks at it.
 fn content_types(body: BodyLimit) -> Vec<String> {
     let types: &[&str] = match body {
-        BodyLimit::None | BodyLimit::Settings => &[],
+        BodyLimit::None | BodyLimit::Settings | BodyLimit::File => &[],
         BodyLimit::Document => &["application/json", "text/json", "application/*+json"],
         BodyLimit::Batch => &[
             "application/json",
