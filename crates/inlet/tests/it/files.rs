@@ -172,7 +172,7 @@ fn a_put_that_broke_off_goes_on_where_it_was() {
     let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
     let note = serde_json::json!({
         "server": url, "key": "large.bin", "file": canonical, "bytes": 40 << 20,
-        "modified_us": since.as_micros() as u64, "part_bytes": 16 << 20, "upload": upload,
+        "modified_us": u64::try_from(since.as_micros()).unwrap(), "part_bytes": 16 << 20, "upload": upload,
     });
     fs::write(state.join(format!("{}.json", &name[..32])), note.to_string()).unwrap();
 
