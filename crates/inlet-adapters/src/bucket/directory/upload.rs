@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use crate::files;
 
 /// How many slices are handed to the system at once.
 const SLICES_MAX: usize = 64;
+/// How much is written before the disk is set to work on it, in bytes.
+const FLUSH_BYTES: u64 = 32 << 20;
 /// How often a moment is looked for that tells an object from the one before it.
 const MOMENTS_MAX: i64 = 64;
 
@@ -27,6 +30,9 @@ pub(super) struct Upload {
     path: PathBuf,
     sha256: Sha256,
     bytes: u64,
+    /// Up to where the disk was set to work.
+    flushed: u64,
+    flushing: Option<JoinHandle<io::Result<()>>>,
     committed: bool,
     /// Held so that no other process takes the file for a crashed put's.
     _in_use: File,
@@ -39,7 +45,16 @@ impl Upload {
         let path = files::random_path(layout.tmp()).map_err(failed)?;
         let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
         let sha256 = Sha256::new();
-        Ok(Self { file, path, sha256, bytes: 0, committed: false, _in_use: in_use })
+        Ok(Self {
+            file,
+            path,
+            sha256,
+            bytes: 0,
+            flushed: 0,
+            flushing: None,
+            committed: false,
+            _in_use: in_use,
+        })
     }
 
     /// Writes the pieces behind what is there.
@@ -53,7 +68,37 @@ impl Upload {
                 self.bytes += piece.len() as u64;
             }
         }
+        self.flush_behind().map_err(|error| files::failure(error, "write", &self.path))?;
         Ok(self)
+    }
+
+    /// Sets the disk to work on what is written, while more of it comes: what is to be synced at
+    /// the end would otherwise wait in memory until then.
+    fn flush_behind(&mut self) -> io::Result<()> {
+        let is_busy = self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished());
+        if self.bytes - self.flushed < FLUSH_BYTES || is_busy {
+            return Ok(());
+        }
+        self.flushed_well()?;
+        self.flushed = self.bytes;
+        let file = self.file.try_clone()?;
+        self.flushing = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the flush under way, if there is one. Its error counts: the system tells of a
+    /// failed write once, and the sync at the end would not hear of it again.
+    fn flushed_well(&mut self) -> io::Result<()> {
+        match self.flushing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(flushed)) => flushed,
+            Some(Err(_)) => Err(io::Error::other("the flush panicked")),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.flushed_well()?;
+        self.file.sync_all()
     }
 
     /// Copies the `bytes` of a part behind what is there. They are not hashed.
@@ -74,7 +119,7 @@ impl Upload {
 
     /// Gives it, synced, the name `path`; that it lasts is left to the caller.
     pub(super) fn place(mut self, path: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
+        self.sync()?;
         fs::rename(&self.path, path)?;
         self.committed = true;
         Ok(())
@@ -94,7 +139,7 @@ impl Upload {
         let _lock = layout.lock(key)?;
         let before = meta::current(layout, key)?;
         let modified = self.stamp(now, before.as_ref()).map_err(failed)?;
-        self.file.sync_all().map_err(failed)?;
+        self.sync().map_err(failed)?;
         let told =
             Told { bytes: self.bytes, modified_us: modified.as_micros(), content_type, sha256 };
         let meta = told.meta(key);
