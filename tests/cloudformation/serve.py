@@ -12,6 +12,9 @@ through which the stacks' resources are made. Beside Amazon's API there is one f
                           {"logical_id": "ExecuteChangeSet", "operation": "api", "code": "Throttling"}
     DELETE /double/faults
     POST /double/drift    {"stack": "…", "logical_id": "…", "property": "…", "value": …}
+    GET  /double/runs     the migrations that ran: functions that were called and tasks that were run, each with
+                          how many copies of each service were wanted at that moment; a fault of the operation
+                          "run" lets the next one fail
     GET  /double/resources   every resource with the properties it was made with
 """
 import argparse
@@ -267,6 +270,7 @@ class Front:
 
     def __init__(self, double_of):
         self.double_of, self.doubles, self.lock, self.faults = double_of, {}, threading.Lock(), []
+        self.runs = []
         self.moto = DomainDispatcherApplication(create_backend_app)
 
     def double(self, region):
@@ -285,6 +289,10 @@ class Front:
         if path.startswith("/double/"):
             return self.own(environ, start_response, path)
         scope = re.search(r"Credential=([^/]*)/\d+/([^/]+)/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+        if scope and scope.group(3) in ("lambda", "ecs"):
+            answer = self.run(environ, path, scope.group(3), scope.group(2))
+            if answer is not None:
+                return self.answer(start_response, "200 OK", json.dumps(answer), "application/json")
         if not scope or scope.group(3) != "cloudformation":
             return self.moto(environ, start_response)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)).decode()
@@ -316,6 +324,36 @@ class Front:
                 f"<Message>{escape(message)}</Message></Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>")
         return self.answer(start_response, f"{status} Refused", text, "text/xml")
 
+    def run(self, environ, path, service, region):
+        """Answers for what would run a function or a task; moto would want a machine for it."""
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rsplit(".", 1)[-1]
+        if service == "lambda" and path.endswith("/invocations"):
+            failed = self.noted(path.split("/")[-2], region)
+            return {"errorType": "Failed", "errorMessage": failed} if failed else {"applied": []}
+        if operation not in ("RunTask", "DescribeTasks"):
+            return None
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"], said = io.BytesIO(body), json.loads(body)
+        if operation == "RunTask":
+            failed = self.noted(said["taskDefinition"], region)
+            return {"tasks": [{"taskArn": f"double-{1 if failed else 0}-{failed or ''}"}], "failures": []}
+        if not said["tasks"][0].startswith("double-"):
+            return None
+        _, code, reason = said["tasks"][0].split("-", 2)
+        return {"tasks": [{"lastStatus": "STOPPED", "containers": [{"exitCode": int(code), "reason": reason}]}]}
+
+    def noted(self, name, region):
+        """Keeps what ran; gives why it fails, where a test asked for that."""
+        wanted = {one.logical_id: str(one.properties.get("DesiredCount")) for stack in self.every_stack()
+                  if stack.region == region for one in list(stack.resources.values())
+                  if one.kind == "AWS::ECS::Service"}
+        self.runs.append({"name": name, "region": region, "wanted": wanted})
+        for fault in self.faults:
+            if fault["operation"] == "run" and fault.get("stack", "") in name and fault.setdefault("times", 1) > 0:
+                fault["times"] -= 1
+                return fault.get("reason", "asked for")
+        return None
+
     def own(self, environ, start_response, path):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         method, said = environ["REQUEST_METHOD"], json.loads(body) if body else {}
@@ -328,6 +366,8 @@ class Front:
             stack = next(one for one in self.every_stack() if said["stack"] in (one.name, one.id))
             resource = stack.resources[said["logical_id"]]
             resource.drifted = {said["property"]: said["value"]}
+        elif path == "/double/runs":
+            result = self.runs
         elif path == "/double/resources":
             result = [{"stack": stack.name, "region": stack.region, "logical_id": one.logical_id, "type": one.kind, "physical_id": one.physical,
                        "status": one.status, "properties": one.properties}

@@ -3,5 +3,6 @@
 mod account;
 mod bad_ways;
 mod life;
+mod migration;
 mod plan;
 mod template;

@@ -93,6 +93,14 @@ impl Account {
             .collect()
     }
 
+    /// The migrations that ran, oldest first.
+    pub(super) fn migrations(&self) -> Vec<Value> {
+        let mut answer = ureq::get(url("/double/runs")).call().unwrap();
+        let every: Vec<Value> =
+            serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        every.into_iter().filter(|one| one["region"] == self.region).collect()
+    }
+
     /// What a service with the JSON protocol answers.
     pub(super) fn ask(&self, service: &str, target: &str, arguments: &Value) -> Value {
         let credential = format!(
