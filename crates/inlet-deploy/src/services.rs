@@ -142,6 +142,19 @@ impl Account {
         Ok(found)
     }
 
+    /// The id of the addresses from which CloudFront comes, which each region has its own for;
+    /// `None` where the region has none.
+    pub async fn origin_prefix_list(&self) -> Result<Option<String>, DeployError> {
+        let arguments = [
+            ("Filter.1.Name", "prefix-list-name"),
+            ("Filter.1.Value.1", "com.amazonaws.global.cloudfront.origin-facing"),
+        ];
+        let about = ("look for CloudFront's addresses in", self.region());
+        let action = "DescribeManagedPrefixLists";
+        let xml = self.query(about, ("ec2", "ec2"), "2016-11-15", action, &arguments).await?;
+        Ok(texts(&xml, "prefixListId").into_iter().next())
+    }
+
     /// A call by path, for services without a protocol of names.
     pub(crate) async fn get(
         &self,

@@ -17,6 +17,7 @@ mod members;
 use std::time::{Duration, Instant};
 
 use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, Parameter, Stack, Tag,
 };
@@ -30,6 +31,8 @@ use crate::plan::{self, Plan};
 
 /// How long a stack may take to come to rest: a database in two zones takes half an hour.
 const REST_MAX: Duration = Duration::from_secs(2 * 3_600);
+/// How often a change set that is being deleted is looked at before it is given up.
+const DELETED_LOOKS_MAX: usize = 60;
 /// The name of the one change set that there is at a time.
 const CHANGE_SET: &str = "inlet";
 
@@ -166,7 +169,17 @@ impl Stacks {
         for (key, value) in &wanted.tags {
             call = call.tags(Tag::builder().key(key).value(value).build());
         }
-        let made = call.send().await.map_err(failed)?;
+        let mut looks = 0;
+        let made = loop {
+            match call.clone().send().await {
+                // One of that name is being deleted, which nested stacks make slow.
+                Err(error) if is_there(&error) && looks < DELETED_LOOKS_MAX => {
+                    looks += 1;
+                    tokio::time::sleep(self.look_every).await;
+                }
+                made => break made.map_err(failed)?,
+            }
+        };
         let change_set = text(made.id());
         let plan = match self.planned(&wanted.stack, &change_set).await? {
             Some(plan) => plan,
@@ -435,6 +448,11 @@ impl Stacks {
             why: format!("{stack} does not exist"),
         })
     }
+}
+
+/// Whether a change set of that name is there.
+fn is_there<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.code() == Some("AlreadyExistsException")
 }
 
 fn timed_out(stack: &str, status: &str) -> DeployError {

@@ -246,7 +246,7 @@ async fn throttling_is_waited_out() {
     let mut trial = Trial::new("throttled").await;
     let call =
         |name| json!({"logical_id": name, "operation": "api", "code": "Throttling", "times": 2});
-    fault("throttled", call("ListChangeSets"));
+    fault("throttled", call("CreateChangeSet"));
     fault("throttled", call("DescribeStackEvents"));
     assert_eq!(trial.deploy(&[]).await.unwrap().status, "CREATE_COMPLETE");
 }

@@ -220,7 +220,8 @@ fn greet(state: &StackState) -> anyhow::Result<()> {
         output("SecretArn")
     ));
     report::data(format_args!(
-        "curl {}/api/save -H 'Authorization: Bearer TOKEN' -d '{{\"hello\": \"world\"}}'",
+        "curl {}/api/save -H 'X-Auth-Token: TOKEN' -H 'Content-Type: application/json' \
+         -d '{{\"hello\":\"world\"}}'",
         output("Url").trim_end_matches('/')
     ))
 }

@@ -71,6 +71,7 @@ impl Target {
             environment.set(name, value).map_err(misnamed)?;
         }
         environment.settle_in(place.account.region());
+        find_origin(&place, &mut environment, &given).await?;
         let state = place.stacks.state(&stack).await.map_err(failed)?;
         let registry = match shape {
             Shape::Serverless => None,
@@ -121,6 +122,22 @@ impl Target {
             role_arn: Some(foundation.role_arn.clone()),
         })
     }
+}
+
+/// Gives containers the addresses from which CloudFront comes: each region names its own.
+async fn find_origin(
+    place: &Place,
+    environment: &mut Environment,
+    given: &Given,
+) -> anyhow::Result<()> {
+    const NAME: &str = "OriginPrefixListId";
+    if environment.shape() == Shape::Serverless || given.parameters.contains_key(NAME) {
+        return Ok(());
+    }
+    if let Some(id) = place.account.origin_prefix_list().await.map_err(failed)? {
+        environment.set(NAME, &id).map_err(misnamed)?;
+    }
+    Ok(())
 }
 
 /// The stack of an environment's images.
