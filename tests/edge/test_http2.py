@@ -1,8 +1,6 @@
 """HTTP/2: many streams at once, and the attacks that are made of well-formed frames."""
 import json
 import re
-import socket
-import ssl
 import struct
 import subprocess
 import tempfile
@@ -11,61 +9,11 @@ import unittest
 from pathlib import Path
 
 import inlet
+from http2 import (CONTINUATION, END_HEADERS, END_STREAM, GET, HEADERS, PING, RST_STREAM, SETTINGS,
+                   Attacker, frame)
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
-END_STREAM, END_HEADERS = 0x1, 0x4
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-ENHANCE_YOUR_CALM = 11
-# `:method: GET`, `:scheme: https`, `:path: /` of the static table, and `:authority: x`.
-GET = b"\x82\x87\x84\x01\x01x"
-
-
-def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-class Attacker:
-    """A client that writes frames as they come to mind."""
-
-    def __init__(self, up):
-        context = ssl.create_default_context(cafile=up.trusted)
-        context.set_alpn_protocols(["h2"])
-        plain = socket.create_connection(up.address("https"), timeout=20)
-        self.socket = context.wrap_socket(plain, server_hostname="localhost")
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
-
-    def flood(self, pieces):
-        """Sends piece after piece while they are taken; how many were, and why it was ended: the
-        code of GOAWAY, or None where the connection just closed."""
-        sent = 0
-        try:
-            for piece in pieces:
-                self.socket.sendall(piece)
-                sent += 1
-        except TimeoutError:
-            # Nothing more is taken, as nobody takes the answers: that holds it up, too.
-            self.socket.close()
-            return sent, None
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
-            pass
-        return sent, self._goaway()
-
-    def _goaway(self):
-        read = b""
-        try:
-            while chunk := self.socket.recv(1 << 16):
-                read += chunk
-        except (OSError, ssl.SSLError):
-            pass
-        self.socket.close()
-        while len(read) >= 9:
-            length, kind = int.from_bytes(read[:3], "big"), read[3]
-            payload, read = read[9:9 + length], read[9 + length:]
-            if kind == GOAWAY and len(payload) >= 8:
-                code = struct.unpack(">I", payload[4:8])[0]
-                if code:
-                    return code
-        return None
+# `ENHANCE_YOUR_CALM` of RFC 9113.
+CALM = 11
 
 
 class Http2(unittest.TestCase):
@@ -107,7 +55,8 @@ class Http2(unittest.TestCase):
 
     def attacked(self, pieces):
         with inlet.WellBehaved(self.up, pause_s=0.02) as client:
-            outcome = Attacker(self.up).flood(pieces)
+            with Attacker(self.up) as attacker:
+                outcome = attacker.flood(pieces)
             inlet.until("others are asked meanwhile", lambda: len(client.took_s) > 5)
         client.check(self)
         return outcome
@@ -120,7 +69,7 @@ class Http2(unittest.TestCase):
                        + frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
         sent, code = self.attacked(pieces())
         self.assertLess(sent, 50_000, "it was let go on")
-        self.assertIn(code, (ENHANCE_YOUR_CALM, None))
+        self.assertIn(code, (CALM, None))
 
     def test_a_head_without_end_ends_the_connection(self):
         def pieces():
@@ -136,10 +85,9 @@ class Http2(unittest.TestCase):
         def pieces():
             for _ in range(20_000):
                 yield frame(PING, 0, 0, b"12345678") * 20 + frame(SETTINGS, 0, 0) * 20
-        attacker = Attacker(self.up)
-        attacker.socket.settimeout(3)
         begun = time.monotonic()
-        with inlet.WellBehaved(self.up, pause_s=0.02) as client:
+        with inlet.WellBehaved(self.up, pause_s=0.02) as client, Attacker(self.up) as attacker:
+            attacker.socket.settimeout(3)
             attacker.flood(pieces())
             inlet.until("others are asked meanwhile", lambda: len(client.took_s) > 5)
         client.check(self)

@@ -6,6 +6,7 @@ import time
 import unittest
 from pathlib import Path
 
+import http2
 import inlet
 
 CONNECTIONS = 300
@@ -15,6 +16,7 @@ LENGTH_S = 120
 # connections are opened over CONNECTIONS / 100 seconds and more where the machine is busy.
 SLACK_S = 8
 FILE_BYTES = 16 << 20
+STREAMS = 100
 
 
 class SlowClients(unittest.TestCase):
@@ -65,6 +67,18 @@ class SlowClients(unittest.TestCase):
     def test_answers_that_nobody_takes_are_reset_after_thirty_seconds(self):
         took_s = self.attack("read", "/static/large.bin", "-X", "-w", "512", "-y", "1024", "-n",
                              "5", "-z", "32")
+        self.assertLessEqual(took_s, 30 + SLACK_S)
+
+    def test_answers_over_http2_whose_windows_are_shut_are_reset_after_thirty_seconds(self):
+        with inlet.WellBehaved(self.up) as client, http2.Attacker(self.up) as attacker:
+            begun = time.monotonic()
+            attacker.shut_windows()
+            for stream in range(1, 2 * STREAMS, 2):
+                attacker.get(stream, b"/static/large.bin")
+            attacker.answer_pings_until_closed(LENGTH_S)
+            took_s = time.monotonic() - begun
+        client.check(self)
+        self.assertGreater(took_s, 25, "the deadline is thirty")
         self.assertLessEqual(took_s, 30 + SLACK_S)
 
 

@@ -73,6 +73,8 @@ pub(crate) struct Standing {
     pub(crate) blocked_since_ms: u64,
     /// How long it was blocked before that, less what it has made up for; not a moment.
     pub(crate) behind_ms: u64,
+    /// Since when nobody asks for the pieces of answers that are there.
+    pub(crate) owed_since_ms: u64,
     pub(crate) linger_since_ms: u64,
 }
 
@@ -86,6 +88,10 @@ pub(crate) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> O
     }
     let written = deadlines.write.saturating_sub(Duration::from_millis(standing.behind_ms));
     if past(standing.blocked_since_ms, written) {
+        return Some(Verdict::Reset);
+    }
+    // With HTTP/2 a client shuts the windows of its streams and leaves the socket open.
+    if standing.http2 && past(standing.owed_since_ms, deadlines.write) {
         return Some(Verdict::Reset);
     }
     if standing.busy || standing.blocked_since_ms != 0 || standing.linger_since_ms != 0 {
@@ -139,6 +145,7 @@ mod tests {
         head_since_ms: 0,
         blocked_since_ms: 0,
         behind_ms: 0,
+        owed_since_ms: 0,
         linger_since_ms: 0,
     };
 
@@ -180,6 +187,15 @@ mod tests {
         assert_eq!(after(blocked, 5), Some(Verdict::Reset));
         let unblocked = Standing { blocked_since_ms: 0, behind_ms: 60_000, ..blocked };
         assert_eq!(after(unblocked, 600), None, "it waits for us");
+    }
+
+    #[test]
+    fn a_client_of_http2_that_shuts_its_windows_is_not_waited_for() {
+        let shut = Standing { busy: true, http2: true, owed_since_ms: 1, ..FRESH };
+        assert_eq!(after(shut, 29), None);
+        assert_eq!(after(shut, 30), Some(Verdict::Reset));
+        let http1 = Standing { http2: false, ..shut };
+        assert_eq!(after(http1, 600), None, "its socket tells");
     }
 
     #[test]

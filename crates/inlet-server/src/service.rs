@@ -46,16 +46,36 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct AnswerBody<B> {
     body: B,
-    _connection: Busy,
+    connection: Busy,
+    /// Whether the next piece of it is there for the asking, as far as is known: nobody asks where
+    /// the client's window is shut.
+    is_owed: bool,
 }
 
 impl Busy {
     /// The answer as the server sends it: the connection is busy until its body is over.
-    pub fn answer<B>(self, mut answer: Response<B>) -> Response<AnswerBody<B>> {
+    pub fn answer<B: Body>(self, mut answer: Response<B>) -> Response<AnswerBody<B>> {
         if self.says_close() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer.map(|body| AnswerBody { body, _connection: self })
+        answer.map(|body| {
+            let mut body = AnswerBody { body, connection: self, is_owed: false };
+            body.note_owed(!body.body.is_end_stream());
+            body
+        })
+    }
+}
+
+impl<B> AnswerBody<B> {
+    fn note_owed(&mut self, is_owed: bool) {
+        self.connection.note_owed(self.is_owed, is_owed);
+        self.is_owed = is_owed;
+    }
+}
+
+impl<B> Drop for AnswerBody<B> {
+    fn drop(&mut self) {
+        self.note_owed(false);
     }
 }
 
@@ -67,7 +87,10 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let has_more = matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream();
+        self.note_owed(has_more);
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

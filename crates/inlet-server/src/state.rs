@@ -155,6 +155,8 @@ pub struct ConnectionState {
     head_since_ms: AtomicU64,
     blocked_since_ms: AtomicU64,
     behind_ms: AtomicU64,
+    owed: AtomicU32,
+    owed_since_ms: AtomicU64,
     linger_since_ms: AtomicU64,
     verdict: AtomicU8,
     /// Why the last request is answered without being looked at.
@@ -203,6 +205,8 @@ impl ConnectionState {
             head_since_ms: AtomicU64::new(0),
             blocked_since_ms: AtomicU64::new(0),
             behind_ms: AtomicU64::new(0),
+            owed: AtomicU32::new(0),
+            owed_since_ms: AtomicU64::new(0),
             linger_since_ms: AtomicU64::new(0),
             verdict: AtomicU8::new(NONE),
             refusal: OnceLock::new(),
@@ -317,6 +321,19 @@ impl ConnectionState {
         self.behind_ms.store(behind_ms.saturating_sub(made_up_ms), Relaxed);
     }
 
+    /// Notes whether an answer has a piece that waits to be asked for, and whether it had before.
+    /// Each such note is one of progress too: of a piece that was asked for, or of a new answer.
+    pub(crate) fn note_owed(&self, was_owed: bool, is_owed: bool) {
+        if is_owed {
+            self.owed_since_ms.store(self.lane.now_ms(), Relaxed);
+        }
+        match (was_owed, is_owed) {
+            (false, true) => self.owed.fetch_add(1, Relaxed),
+            (true, false) => self.owed.fetch_sub(1, Relaxed),
+            (false, false) | (true, true) => 0,
+        };
+    }
+
     /// Whether no request is being answered, none arrives, and nothing waits to be taken.
     pub(crate) fn is_quiet(&self) -> bool {
         self.busy.load(Relaxed) == 0
@@ -354,6 +371,10 @@ impl ConnectionState {
             head_since_ms: self.head_since_ms.load(Relaxed),
             blocked_since_ms: self.blocked_since_ms.load(Relaxed),
             behind_ms: self.behind_ms.load(Relaxed),
+            owed_since_ms: match self.owed.load(Relaxed) {
+                0 => 0,
+                _ => self.owed_since_ms.load(Relaxed),
+            },
             linger_since_ms: self.linger_since_ms.load(Relaxed),
         }
     }
