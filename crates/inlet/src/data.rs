@@ -181,6 +181,12 @@ impl DataDirectory {
             .map_err(|error| unusable("write the first token to", &path, &error))
     }
 
+    /// Takes the first token's text away, which was not kept with the secrets.
+    pub(crate) fn forget_token(&self) -> anyhow::Result<()> {
+        let path = self.join("token");
+        fs::remove_file(&path).map_err(|error| unusable("remove", &path, &error))
+    }
+
     /// The text of the first token, while its file is there.
     pub(crate) fn token(&self) -> Option<String> {
         let text = fs::read_to_string(self.join("token")).ok()?;

@@ -15,7 +15,12 @@ use crate::wire::{self, Engines};
 /// Writes the summary, and says where.
 pub(crate) fn run(settings: Settings, args: &SummarizeArgs) -> anyhow::Result<()> {
     let asked = args.week.as_deref().map(week).transpose()?;
-    let data = DataDirectory::open(&settings.data)?;
+    // Documents that live elsewhere need no directory that was used before.
+    let data = if settings.store.starts_with("sqlite:") {
+        DataDirectory::open(&settings.data)?
+    } else {
+        DataDirectory::open_or_create(&settings.data)?
+    };
     let runtime = wire::runtime()?;
     let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

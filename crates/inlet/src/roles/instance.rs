@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Tokens};
+use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, Secrets, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
@@ -69,7 +70,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let mut threads = Vec::new();
     let mut announced = None;
     if let Some(doors) = doors {
-        let first_token = first_token(&data, &*engines.secrets, &*clock).await?;
+        let first_token = first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
         let book = TokenFile::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
         let tokens = Tokens::new(book);
         tokio::spawn(watch::tokens(Arc::clone(&engines.secrets), tokens.clone(), stop.clone()));
@@ -200,9 +201,12 @@ async fn intake(
     intake
 }
 
-/// Makes the first token where there is none and none is given from outside.
+/// Makes the first token where there is none and none is given from outside. Where this process
+/// may only read the secrets at `url`, as on AWS, none is made, and requests are refused until
+/// somebody makes one.
 pub(super) async fn first_token(
     data: &DataDirectory,
+    url: &str,
     secrets: &dyn Secrets,
     clock: &dyn Clock,
 ) -> anyhow::Result<Option<String>> {
@@ -213,7 +217,16 @@ pub(super) async fn first_token(
     if file.tokens.is_empty() {
         let text = file.add(FIRST_TOKEN, &Scope::ALL, clock.now())?;
         data.keep_token(&text)?;
-        file.write(secrets).await?;
+        if let Err(error) = file.write(secrets).await {
+            data.forget_token()?;
+            let failure = error.downcast_ref::<Failure>();
+            let is_own = url.starts_with("file:");
+            if is_own || failure.is_none_or(|failure| failure.kind() != FailureKind::Refused) {
+                return Err(error);
+            }
+            let hint = "make one with `inlet token add NAME --secrets URL`; it is taken up here";
+            tracing::warn!(secrets = url, hint, "there is no token yet");
+        }
     }
     Ok(data.token())
 }
@@ -315,5 +328,44 @@ fn print(text: &str) -> anyhow::Result<()> {
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Secrets that may be read and not written, as a task's role on AWS has it.
+    struct ReadOnly;
+
+    #[async_trait]
+    impl Secrets for ReadOnly {
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Failure> {
+            Ok(Some(b"{}".to_vec()))
+        }
+
+        async fn put(&self, name: &str, _: &[u8]) -> Result<(), Failure> {
+            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
+        }
+
+        async fn put_new(&self, name: &str, _: &[u8]) -> Result<Vec<u8>, Failure> {
+            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
+        }
+    }
+
+    #[tokio::test]
+    async fn secrets_that_may_only_be_read_get_no_first_token_and_keep_nobody_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open_or_create(directory.path()).unwrap();
+        let elsewhere = "aws-secrets-manager://tokens";
+        for _ in 0..2 {
+            let made = first_token(&data, elsewhere, &ReadOnly, &SystemClock).await.unwrap();
+            assert_eq!(made, None);
+        }
+        assert!(first_token(&data, "file:", &ReadOnly, &SystemClock).await.is_err());
     }
 }
