@@ -86,8 +86,7 @@ impl PackageError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::GlibcTooNew { .. } => Some(
-                "build it statically: RUSTFLAGS='-C target-feature=+crt-static' cargo build \
-                 --profile lambda -p inlet-lambda --target x86_64-unknown-linux-gnu",
+                "build it statically: `scripts/function` does, where the static C library is there",
             ),
             Self::LibraryMissing { .. } => Some("package it on the machine that built it"),
             Self::Push { .. } => Some("is the registry there, and may you push to it?"),

@@ -87,7 +87,7 @@ impl Package {
 }
 
 /// The executable of functions: the one given, or the one beside this, or the one that
-/// `cargo build --profile lambda` puts beside this one's directory.
+/// `scripts/function` puts beside this one's directory.
 fn function_binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(given) = given {
         return Ok(given.to_owned());
@@ -96,8 +96,7 @@ fn function_binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let beside = own.parent().unwrap_or(Path::new(".")).to_owned();
     let places = [beside.join("inlet-lambda"), beside.join("../lambda/inlet-lambda")];
     places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let hint = "build it with `cargo build --profile lambda -p inlet-lambda`, or name it: \
-                    --function-binary FILE";
+        let hint = "build it with `scripts/function`, or name it: --function-binary FILE";
         Hinted::new(format!("there is no inlet-lambda in {}", beside.display()), hint).into()
     })
 }

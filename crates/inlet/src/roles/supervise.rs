@@ -90,7 +90,8 @@ async fn run_in(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Opened before the children do: a new store is made once.
     let engines = Engines::open(&settings, &data).await?;
-    let first_token = instance::first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
+    let first_token =
+        instance::first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));

@@ -2,6 +2,7 @@
 
 mod account;
 mod bad_ways;
+mod flow;
 mod life;
 mod migration;
 mod plan;
