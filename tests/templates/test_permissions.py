@@ -145,8 +145,9 @@ class Permissions(unittest.TestCase):
     def test_admin_erases_and_sends_and_reads_no_queue(self):
         queue = {one for one in verbs("AdminRole") if one.startswith("sqs:")}
         self.assertEqual({"sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"}, queue)
-        places = {where for action, where in role("AdminRole") if action.startswith("s3:")}
-        self.assertEqual({"{'Fn::Sub': '${BucketArn}/overflow/*'}"}, places)
+        places = {where for action, where in role("AdminRole") if action == "s3:PutObject"}
+        self.assertEqual({"{'Fn::Sub': '${BucketArn}/files/*'}",
+                          "{'Fn::Sub': '${BucketArn}/overflow/*'}"}, places)
 
     def test_only_what_answers_clients_reads_tokens(self):
         readers = {owner for owner, statement in generated.statements("modules/iam.yaml")

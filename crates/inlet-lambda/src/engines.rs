@@ -93,7 +93,8 @@ pub(crate) async fn read(settings: &Settings) -> anyhow::Result<Api> {
     api(settings, Arc::new(Absent), opened, bucket, cache, secrets).await
 }
 
-/// What erases, and sends dead letters back: the store, the cache, the queue, and the tokens.
+/// What erases, sends dead letters back, and keeps files: the store, the cache, the queue, the
+/// bucket, and the tokens.
 pub(crate) async fn admin(settings: &Settings) -> anyhow::Result<Api> {
     let aws = Aws::from_environment().await;
     let bucket = bucket_or_absent(settings, &aws).await?;

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | `intake` | API Gateway (REST, HTTP), a function URL, a load balancer | `POST /api/save` and `/api/save/batch`: accepts, and sends to the queue |
 //! | `read` | the same | every `GET` of the API |
-//! | `admin` | the same | `DELETE /api/documents/ID`, and `POST /api/dead-letters/redrive` |
+//! | `admin` | the same | `DELETE /api/documents/ID`, `POST /api/dead-letters/redrive`, and what writes `/api/files/KEY` |
 //! | `persist` | a batch of SQS | stores, and reports those that are to be delivered again; what comes from the dead-letter queue becomes dead letters of the store |
 //! | `summary` | a schedule | writes the summaries that are due |
 //! | `migrate` | any | brings the database's schema to what this release needs, and makes the user that the others sign in as |

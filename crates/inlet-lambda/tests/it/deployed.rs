@@ -267,4 +267,13 @@ fn documents_go_through_the_functions_that_were_deployed_and_each_is_found_once(
     assert_eq!(admin.invoke(&request("DELETE", &path, "")).unwrap()["statusCode"], 204);
     assert_eq!(read.invoke(&request("GET", &path, "")).unwrap()["statusCode"], 404);
     assert_eq!(stored(&mut read, "orders").len(), sent.len());
+
+    // A small file goes in and out by the same functions.
+    let path = "/api/files/reports/may.txt";
+    let put = admin.invoke(&request("PUT", path, "in May")).unwrap();
+    assert_eq!(put["statusCode"], 201, "{put}");
+    let got = read.invoke(&request("GET", path, "")).unwrap();
+    assert_eq!((&got["statusCode"], &got["body"]), (&json!(200), &json!("in May")));
+    assert_eq!(admin.invoke(&request("DELETE", path, "")).unwrap()["statusCode"], 204);
+    assert_eq!(read.invoke(&request("GET", path, "")).unwrap()["statusCode"], 404);
 }
