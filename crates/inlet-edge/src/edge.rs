@@ -6,7 +6,7 @@ mod metrics;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,7 +123,7 @@ impl Edge {
     /// # Errors
     /// What in the options can't be used.
     pub fn new(options: EdgeOptions) -> Result<Self, EdgeError> {
-        let pages = read_pages(options.pages.as_ref())?;
+        let pages = read_pages(options.pages.as_deref())?;
         let hsts = options.hsts_s.map(|seconds| {
             HeaderValue::try_from(format!("max-age={seconds}")).expect("digits and words")
         });
@@ -132,7 +132,7 @@ impl Edge {
             budget: Budget::new(&options.retry, now()),
             clock: Clock::new(),
             model: ArcSwap::from_pointee(Model::new(options.routes.clone())?),
-            firewall: Firewall::load(options.firewall.clone())?,
+            firewall: Firewall::load(options.firewall.as_deref())?,
             limits: Limits::new(options.plans.clone()),
             files: options.files.clone().map(Files::new).transpose()?,
             pages: ArcSwap::from_pointee(pages),
@@ -206,20 +206,21 @@ impl Edge {
         client_address(peer, headers, &self.state.options.trusted_proxies)
     }
 
-    /// Reads the firewall's file again. On an error the old rules stay in force.
+    /// Takes the firewall's rules in the file `path` as it is now, or none. On an error the old
+    /// rules stay in force. Rules that keep their name keep what they have counted.
     ///
     /// # Errors
     /// What is wrong with the file, and in which line.
-    pub fn reload_firewall(&self) -> Result<(), FirewallError> {
-        self.state.firewall.reload()
+    pub fn set_firewall(&self, path: Option<&Path>) -> Result<(), FirewallError> {
+        self.state.firewall.set(path)
     }
 
-    /// Reads the error pages again. On an error the old ones stay.
+    /// Takes the error pages in `folder` as they are now, or none. On an error the old ones stay.
     ///
     /// # Errors
     /// Which page can't be used.
-    pub fn reload_pages(&self) -> Result<(), PagesError> {
-        let pages = read_pages(self.state.options.pages.as_ref())?;
+    pub fn set_pages(&self, folder: Option<&Path>) -> Result<(), PagesError> {
+        let pages = read_pages(folder)?;
         self.state.pages.store(Arc::new(pages));
         Ok(())
     }
@@ -249,8 +250,8 @@ async fn caught<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-fn read_pages(folder: Option<&PathBuf>) -> Result<Pages, PagesError> {
-    folder.map_or_else(|| Ok(Pages::default()), |folder| Pages::from_folder(folder))
+fn read_pages(folder: Option<&Path>) -> Result<Pages, PagesError> {
+    folder.map_or_else(|| Ok(Pages::default()), Pages::from_folder)
 }
 
 impl State {

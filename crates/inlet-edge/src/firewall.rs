@@ -94,7 +94,6 @@ pub enum FirewallError {
 
 /// The rules in force.
 pub(crate) struct Firewall {
-    path: Option<PathBuf>,
     rules: ArcSwap<Compiled>,
 }
 
@@ -110,18 +109,14 @@ pub(crate) struct Subject<'a> {
 
 impl Firewall {
     /// The rules of the file at `path`, or none.
-    pub(crate) fn load(path: Option<PathBuf>) -> Result<Self, FirewallError> {
-        let compiled = match &path {
-            Some(path) => read(path)?,
-            None => Compiled::default(),
-        };
-        Ok(Self { path, rules: ArcSwap::from_pointee(compiled) })
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, FirewallError> {
+        Ok(Self { rules: ArcSwap::from_pointee(read_or_none(path)?) })
     }
 
-    /// Reads the file again. On an error the rules stay as they were.
-    pub(crate) fn reload(&self) -> Result<(), FirewallError> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let compiled = read(path)?;
+    /// Takes the rules of the file at `path` as it is now, or none. On an error the rules stay as
+    /// they were.
+    pub(crate) fn set(&self, path: Option<&Path>) -> Result<(), FirewallError> {
+        let compiled = read_or_none(path)?;
         compiled.take_counts(&self.rules.load());
         self.rules.store(Arc::new(compiled));
         Ok(())
@@ -140,6 +135,10 @@ impl Firewall {
             .map(|rule| (rule.name.clone(), rule.action, rule.matches.load(Ordering::Relaxed)))
             .collect()
     }
+}
+
+fn read_or_none(path: Option<&Path>) -> Result<Compiled, FirewallError> {
+    path.map_or_else(|| Ok(Compiled::default()), read)
 }
 
 fn read(path: &Path) -> Result<Compiled, FirewallError> {

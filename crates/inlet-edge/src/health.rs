@@ -68,6 +68,19 @@ pub enum Standing {
     Ejected(EjectionCause),
 }
 
+impl Standing {
+    /// What a person calls it: `unknown`, `up`, `slow-start`, `down` or `ejected`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up(share) if share < 1.0 => "slow-start",
+            Self::Up(_) => "up",
+            Self::Down => "down",
+            Self::Ejected(_) => "ejected",
+        }
+    }
+}
+
 /// What is known of one backend.
 #[derive(Debug)]
 pub struct Health {

@@ -19,6 +19,9 @@
 //! "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" = "silver"
 //! ```
 //!
+//! `bronze` (10 requests a second, 20 saved up, 100 MB a day) and `silver` (100, 200, 1 GB) are
+//! there without being written down, with the rates of the plans of those names on AWS.
+//!
 //! A request must be within both the plan of its token and that of its address. The edge does not
 //! know which tokens are good: a made-up one gets the plan for unlisted tokens, and costs its
 //! address. What is counted is kept in a table of fixed size. A restart forgets it.

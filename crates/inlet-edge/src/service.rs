@@ -165,12 +165,10 @@ fn redirect(edge: &Edge, head: &request::Parts, peer: Peer, port: u16) -> Respon
 }
 
 fn backend(status: &BackendStatus) -> Value {
-    let (health, share) = match status.standing {
-        Standing::Unknown => ("unknown", 1.0),
-        Standing::Up(share) if share < 1.0 => ("slow-start", share),
-        Standing::Up(share) => ("up", share),
-        Standing::Down => ("down", 0.0),
-        Standing::Ejected(_) => ("ejected", 0.0),
+    let share = match status.standing {
+        Standing::Unknown => 1.0,
+        Standing::Up(share) => share,
+        Standing::Down | Standing::Ejected(_) => 0.0,
     };
     let ejections = status.ejections.iter();
     let ejections: serde_json::Map<String, Value> =
@@ -179,7 +177,7 @@ fn backend(status: &BackendStatus) -> Value {
         "id": status.id,
         "zone": status.zone,
         "address": status.address,
-        "health": health,
+        "health": status.standing.as_str(),
         "share": share,
         "is_draining": status.is_draining,
         "in_flight": status.outstanding,

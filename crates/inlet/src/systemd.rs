@@ -46,6 +46,21 @@ pub(crate) fn ready() {
     }
 }
 
+/// Says that settings are being read anew; [`reloaded`] says that they were.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd could not be told of the reload"),
+    }
+}
+
+/// Says that a reload is over, and what `systemctl status` is to show of it.
+pub(crate) fn reloaded(came_of_it: &str) {
+    // The message is lines, of which this is one.
+    let came_of_it = came_of_it.replace(['\n', '\r'], " ");
+    notify(&[NotifyState::Ready, NotifyState::Status(&came_of_it)]);
+}
+
 /// Says that the process is stopping.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);

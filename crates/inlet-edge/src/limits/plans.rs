@@ -8,6 +8,11 @@ use serde::Deserialize;
 /// The most a plan may allow in a second; what allows more is no limit.
 const REQUESTS_MAX: u32 = 1_000_000;
 
+/// The plans that are there without being written down: name, requests a second, requests that may
+/// be saved up, bytes a day. A file may give the names other figures.
+const KNOWN: [(&str, u32, u32, u64); 2] =
+    [("bronze", 10, 20, 100_000_000), ("silver", 100, 200, 1_000_000_000)];
+
 /// All plans, and who has which.
 #[derive(Debug, Clone, Default)]
 pub struct Plans {
@@ -75,8 +80,15 @@ impl Plans {
     pub fn parse(text: &str) -> Result<Self, PlansError> {
         let file: File =
             toml::from_str(text).map_err(|error| PlansError::Syntax(error.to_string()))?;
-        let plans: Vec<Plan> = file
-            .plans
+        let mut written = file.plans;
+        for (name, per_second, burst, bytes_per_day) in KNOWN {
+            written.entry(name.to_owned()).or_insert(FilePlan {
+                requests_per_second: per_second,
+                requests_burst: Some(burst),
+                bytes_per_day: Some(bytes_per_day),
+            });
+        }
+        let plans: Vec<Plan> = written
             .into_iter()
             .map(|(name, plan)| Plan::new(name, &plan))
             .collect::<Result<_, _>>()?;
@@ -214,5 +226,18 @@ mod tests {
         assert_eq!(plans.of_token(&[0; 32]).unwrap().name(), "bronze");
         assert_eq!(plans.of_token(&[0; 32]).unwrap().requests_burst(), 2);
         assert!(plans.of_addresses().is_none());
+    }
+
+    #[test]
+    fn bronze_and_silver_are_there_without_being_written_down() {
+        let plans = Plans::parse("token_plan = \"silver\"\naddress_plan = \"bronze\"\n").unwrap();
+        let silver = plans.of_token(&[0; 32]).unwrap();
+        assert_eq!((silver.requests_per_second(), silver.requests_burst()), (100, 200));
+        assert_eq!(silver.bytes_per_day(), Some(1_000_000_000));
+        assert_eq!(plans.of_addresses().unwrap().requests_per_second(), 10);
+        let other = "token_plan = \"silver\"\n[plans.silver]\nrequests_per_second = 7\n";
+        let other = Plans::parse(other).unwrap();
+        assert_eq!(other.of_token(&[0; 32]).unwrap().requests_per_second(), 7);
+        assert_eq!(other.of_token(&[0; 32]).unwrap().bytes_per_day(), None);
     }
 }

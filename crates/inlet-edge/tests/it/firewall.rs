@@ -53,18 +53,18 @@ async fn a_broken_file_leaves_the_old_rules_in_force_and_says_why() {
         format!("{BLOCK_X}\n[[rules]]\nname = \"y\"\naction = \"block\"\npath = '('\n"),
     )
     .unwrap();
-    let error = edge.reload_firewall().unwrap_err();
+    let error = edge.set_firewall(Some(&path)).unwrap_err();
     let text = format!("{error}");
     assert!(text.contains("firewall.toml: line 13: not a regular expression"), "{text}");
     assert_eq!(get(&edge, "/x").await.status, 403);
     assert!(Edge::new(options).is_err(), "nothing starts with a broken file");
 
     fs::remove_file(&path).unwrap();
-    assert!(edge.reload_firewall().is_err());
+    assert!(edge.set_firewall(Some(&path)).is_err());
     assert_eq!(get(&edge, "/x").await.status, 403);
 
     fs::write(&path, BLOCK_X.replace("'^/x'", "'^/z'")).unwrap();
-    edge.reload_firewall().unwrap();
+    edge.set_firewall(Some(&path)).unwrap();
     assert_eq!(get(&edge, "/x").await.status, 200);
     assert_eq!(get(&edge, "/z").await.status, 403);
     let counted = "inlet_edge_firewall_matches_total{rule=\"x\",action=\"block\"} 4\n";

@@ -113,7 +113,7 @@ async fn a_browser_gets_the_operators_page_also_when_no_instance_is_alive() {
     let built_in = browse("/a//b").await;
     assert!(built_in.text().contains("<h1>The request is not well-formed</h1>"));
     std::fs::write(folder.path().join("5xx.html"), "changed").unwrap();
-    edge.reload_pages().unwrap();
+    edge.set_pages(Some(folder.path())).unwrap();
     assert_eq!(browse("/").await.text(), "changed");
 }
 

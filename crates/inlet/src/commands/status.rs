@@ -1,4 +1,6 @@
-//! `inlet status`: how the instances stand.
+//! `inlet status`: how the instances stand, an edge with those behind it, or one server.
+
+mod edge;
 
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use crate::control::{self, Answer};
 use crate::data::DataDirectory;
 use crate::{report, wire};
 
-/// Prints how the `up` on the data directory stands, or the one server that is named.
+/// Prints how the `up` or the `edge` on the data directory stands, or the server that is named.
 pub(crate) fn run(settings: &Settings, args: &StatusArgs) -> anyhow::Result<()> {
     if args.env.is_some() {
         return wire::status_on_aws(args);
@@ -27,8 +29,13 @@ pub(crate) fn run(settings: &Settings, args: &StatusArgs) -> anyhow::Result<()> 
             None => {}
         }
     }
-    // One process that is not the edge of others tells of itself.
     let client = Client::new(&args.remote, &settings.data)?;
+    match edge::ask(&client)? {
+        Some(told) if is_json => return report::data(told),
+        Some(told) => return edge::print(told),
+        None => {}
+    }
+    // One process that is not the edge of others tells of itself.
     let one: Value = client.get("/")?.success("ask for the status")?.json()?;
     if is_json {
         return report::data(one);

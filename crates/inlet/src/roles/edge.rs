@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::doors::{Doors, Listening};
-use super::front::{self, Backends, Front};
+use super::front::{Backends, Front};
 use super::instance;
 use super::stop::{Reason, Stop};
 use crate::cli::Given;
@@ -79,11 +79,16 @@ impl Kept {
                 _ = self.stop.wait() => break,
                 hangup = hangups.recv() => if hangup.is_none() { break },
             }
+            systemd::reloading();
             match self.reload().await {
-                Ok(()) => tracing::info!("the settings were taken up anew"),
+                Ok(()) => {
+                    tracing::info!("the settings were taken up anew");
+                    systemd::reloaded("the settings were taken up anew");
+                }
                 Err(error) => {
                     let error = format!("{error:#}");
                     tracing::error!(error, "not all settings were taken up; the others stay");
+                    systemd::reloaded(&format!("not all settings were taken up: {error}"));
                 }
             }
             following.abort();
@@ -103,7 +108,7 @@ impl Kept {
         let backends = read_backends(&settings)?;
         backends.set(&self.front.edge).await?;
         self.backends = backends;
-        front::reload(&self.front.edge, &settings)
+        self.front.live.take_up(&settings)
     }
 }
 

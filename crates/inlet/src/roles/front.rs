@@ -2,25 +2,25 @@
 
 mod access_log;
 mod backends;
+mod live;
 mod model;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use inlet_edge::limits::Plans;
 use inlet_edge::{
     AccessLog, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
 };
 use inlet_server::{Lane, Server, ServerOptions, Shutdown, TlsCertificates};
 
 pub(super) use self::backends::Backends;
+pub(super) use self::live::Live;
 
 use super::doors::{Doors, Listening};
+use super::serve;
 use super::stop::Stop;
-use super::{serve, watch};
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
@@ -40,6 +40,8 @@ const LOG_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Front {
     /// It takes instances by `set_backends`, and lets go of one by `drain`.
     pub(super) edge: Edge,
+    /// What it takes up of other settings while it runs.
+    pub(super) live: Live,
     pub(super) listening: Listening,
     /// What is served once there are instances.
     lanes: Vec<Vec<Lane<EdgeService>>>,
@@ -73,12 +75,13 @@ impl Front {
                 let hint = "see the files named by --firewall, --pages and --static";
                 anyhow::Error::new(error).context(Hinted::usage("the edge could not start", hint))
             })?;
-        watch_files(&edge, settings, stop);
+        let live = Live::new(edge.clone(), settings);
+        live.follow(stop);
         let service = EdgeService::new(edge.clone(), more_figures, tokens::outside().as_deref());
         let server = Server::new(Arc::new(service), server_options(settings));
         let lanes = serve::lanes(&server, settings, doors, certificates)?;
         let (threads, stop) = (Vec::new(), stop.clone());
-        Ok(Self { edge, listening, lanes, threads, log, stop })
+        Ok(Self { edge, live, listening, lanes, threads, log, stop })
     }
 
     /// Begins to serve. Clients that have connected before wait until then, so it is called when
@@ -112,18 +115,6 @@ impl Front {
         }
         Ok(())
     }
-}
-
-/// Has an edge take up what it can of other settings while it runs: routes with their limits,
-/// firewall rules, plans and error pages. The rest stays as it is.
-///
-/// # Errors
-/// What can't be used; then what was in force of it stays, and all after it too.
-pub(super) fn reload(edge: &Edge, settings: &Settings) -> anyhow::Result<()> {
-    edge.set_routes(model::routes(&settings.limits))?;
-    edge.set_plans(plans(settings.edge.plans.as_ref())?);
-    edge.reload_firewall()?;
-    Ok(edge.reload_pages()?)
 }
 
 async fn serve_kept(
@@ -169,7 +160,7 @@ fn options(
         lanes: settings.threads,
         routes: model::routes(&settings.limits),
         firewall: edge.firewall.clone(),
-        plans: plans(edge.plans.as_ref())?,
+        plans: live::plans(edge.plans.as_deref())?,
         files: edge.files.clone().map(|folder| FilesOptions {
             folder,
             prefix: FILES_PREFIX.to_owned(),
@@ -183,54 +174,4 @@ fn options(
         access_log,
         ..EdgeOptions::default()
     })
-}
-
-fn plans(file: Option<&PathBuf>) -> anyhow::Result<Plans> {
-    let Some(file) = file else { return Ok(Plans::default()) };
-    let read = std::fs::read_to_string(file);
-    let text = read.with_context(|| format!("could not read the plans in {}", file.display()))?;
-    Plans::parse(&text).with_context(|| {
-        Hinted::usage(format!("the plans in {} can't be used", file.display()), "see docs/EDGE.md")
-    })
-}
-
-/// Takes up firewall rules, plans and error pages when their files change.
-fn watch_files(edge: &Edge, settings: &Settings, stop: &Stop) {
-    if let Some(file) = settings.edge.firewall.clone() {
-        let edge = edge.clone();
-        let reload = move || edge.reload_firewall().map_err(|error| chain(&error));
-        tokio::spawn(watch::changes(move || vec![file.clone()], reload, stop.clone()));
-    }
-    if let Some(file) = settings.edge.plans.clone() {
-        let (edge, watched) = (edge.clone(), file.clone());
-        let reload = move || {
-            let plans = plans(Some(&file)).map_err(|error| format!("{error:#}"))?;
-            edge.set_plans(plans);
-            Ok(())
-        };
-        tokio::spawn(watch::changes(move || vec![watched.clone()], reload, stop.clone()));
-    }
-    if let Some(folder) = settings.pages.clone() {
-        let edge = edge.clone();
-        let reload = move || edge.reload_pages().map_err(|error| chain(&error));
-        let files = move || {
-            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).collect()
-        };
-        tokio::spawn(watch::changes(files, reload, stop.clone()));
-    }
-}
-
-/// An error with those of its causes that it does not tell itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(&format!(": {said}"));
-        }
-        cause = error.source();
-    }
-    text
 }

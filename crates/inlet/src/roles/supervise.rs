@@ -121,6 +121,7 @@ async fn run_in(
         data: data.path().to_owned(),
         board,
         backends: backends.clone(),
+        live: front.live.clone(),
         zones,
     })?;
     let (requests, mut requested) = mpsc::channel(REQUESTS_MAX);

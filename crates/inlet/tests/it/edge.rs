@@ -1,16 +1,18 @@
 //! `inlet edge` before two `inlet serve` and a worker on one data directory: real processes that
 //! are killed, stopped and started again.
 
+mod ailing;
 mod doors;
 mod faults;
 mod site;
+mod tenants;
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
 use self::site::Site;
-use crate::server::until;
+use crate::server::{TOKEN, inlet, until};
 
 #[test]
 fn both_instances_answer_in_turn_and_the_edge_tells_how_they_stand() {
@@ -35,6 +37,32 @@ fn both_instances_answer_in_turn_and_the_edge_tells_how_they_stand() {
     let metrics = site.edge.get("/edge/metrics").text();
     assert!(metrics.contains("inlet_edge_backend_up{backend=\"one\",zone=\"a\"} 1"), "{metrics}");
     assert!(site.edge.stop().success());
+}
+
+#[test]
+fn the_status_of_an_edge_tells_how_its_instances_stand() {
+    let mut site = Site::start(&[]);
+    let print = |flags: &[&str]| {
+        let mut command = inlet(&site.path(""));
+        let output = command.arg("status").args(flags).env("INLET_TOKEN", TOKEN).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let data = site.path("edge");
+    let here = print(&["--data", data.to_str().unwrap()]);
+    assert!(here.starts_with("edge "), "{here}");
+    assert_eq!(here.lines().filter(|line| line.contains("127.0.0.1:")).count(), 2, "{here}");
+    let told = print(&["--json", "--url", site.edge.plain()]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["backends"][1]["id"], "two");
+    let two = site.behind.two.take().unwrap();
+    two.kill();
+    until("it is known to be down", || site.health("two") == "down");
+    let mut command = inlet(&site.path(""));
+    let output = command.args(["status", "--data"]).arg(&data).output().unwrap();
+    let here = String::from_utf8(output.stdout).unwrap();
+    let line = here.lines().find(|line| line.starts_with("two ")).unwrap();
+    assert!(line.contains(" down "), "{here}");
 }
 
 #[test]
@@ -117,7 +145,7 @@ fn the_access_log_has_a_line_a_request_and_can_be_moved_away() {
     };
     until("the line is there", || lines(&log).iter().any(|line| line["path"] == "/api/save"));
     let text = std::fs::read_to_string(&log).unwrap();
-    assert!(!text.contains("secret") && !text.contains(crate::server::TOKEN), "{text}");
+    assert!(!text.contains("secret") && !text.contains(TOKEN), "{text}");
     std::fs::rename(&log, &moved).unwrap();
     until("a new file is written to", || {
         site.edge.get(&format!("/api/receipts/{id}"));

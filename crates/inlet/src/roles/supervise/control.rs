@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use inlet_edge::BackendStatus;
-use inlet_edge::health::Standing;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -192,7 +191,7 @@ async fn instance(entry: &Entry, edge: &[BackendStatus]) -> InstanceStatus {
         uptime_s: entry.started.elapsed().as_secs(),
         restarts: entry.restarts,
         edge: known.map(|status| EdgeFigures {
-            health: health(status.standing).to_owned(),
+            health: status.standing.as_str().to_owned(),
             in_flight: status.outstanding,
             requests: status.requests,
             latency_us: status.latency_us,
@@ -206,14 +205,4 @@ async fn instance(entry: &Entry, edge: &[BackendStatus]) -> InstanceStatus {
 /// A figure of a page of metrics that counts something.
 fn whole(figure: f64) -> Option<u64> {
     format!("{figure:.0}").parse().ok()
-}
-
-fn health(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Unknown => "unknown",
-        Standing::Up(share) if share < 1.0 => "slow-start",
-        Standing::Up(_) => "up",
-        Standing::Down => "down",
-        Standing::Ejected(_) => "ejected",
-    }
 }

@@ -16,6 +16,7 @@ use super::member::{Kind, Member};
 use super::placement::{Place, Zone, places, zone_name};
 use crate::cli::Given;
 use crate::config::{FleetOptions, Settings};
+use crate::roles::front::Live;
 use crate::roles::stop::Stop;
 
 /// How often is looked at the zones, whatever happens.
@@ -39,6 +40,7 @@ pub(super) struct Fleet {
     data: PathBuf,
     board: Board,
     backends: Backends,
+    live: Live,
     zones: Zones,
     launch: Arc<Launch>,
     members: Vec<Member>,
@@ -56,6 +58,7 @@ pub(super) struct Parts {
     pub(super) data: PathBuf,
     pub(super) board: Board,
     pub(super) backends: Backends,
+    pub(super) live: Live,
     pub(super) zones: Zones,
 }
 
@@ -64,7 +67,7 @@ impl Fleet {
     pub(super) fn start(parts: Parts) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?;
         let launch = Arc::new(Launch::new(&parts.given, &binary, &parts.data)?);
-        let Parts { size, base, settings, given, data, board, backends, zones } = parts;
+        let Parts { size, base, settings, given, data, board, backends, live, zones } = parts;
         let mut fleet = Self {
             size,
             base,
@@ -74,6 +77,7 @@ impl Fleet {
             data,
             board,
             backends,
+            live,
             zones,
             launch,
             members: Vec::new(),

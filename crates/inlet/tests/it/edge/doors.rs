@@ -1,15 +1,18 @@
 //! TLS on both sides, the redirect, and who is told to use HTTPS only.
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::site::{Behind, Site};
-use crate::server::{Server, TOKEN};
+use crate::server::{Server, TOKEN, until};
 
 /// An agent that trusts the certificates in a file and follows no redirects.
 fn agent(trusted: &Path) -> Agent {
@@ -70,6 +73,50 @@ fn browsers_are_told_to_use_https_only_where_the_certificate_is_signed_by_anothe
     let answer = agent(&site.path("authority.pem")).get(url).call().unwrap();
     assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
     assert!(!site.edge.get("/").headers.contains_key("strict-transport-security"), "in plain text");
+}
+
+/// Writes a certificate of its own for `name`, and its key, as a folder of certificates has them.
+fn write_for(name: &str, folder: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let key = folder.join(format!("{name}.key"));
+    std::fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(folder.join(format!("{name}.pem")), made.cert.pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// Whether who asks for `name` is shown a certificate that `trusted` vouches for.
+fn is_shown(site: &Site, name: &'static str, trusted: &CertificateDer<'static>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let name = ServerName::try_from(name).unwrap();
+    let mut connection = ClientConnection::new(config, name).unwrap();
+    let mut stream = TcpStream::connect(address(site, "https")).unwrap();
+    while connection.is_handshaking() {
+        if connection.complete_io(&mut stream).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn each_name_is_shown_its_own_certificate_also_after_that_was_replaced() {
+    let site = Site::prepare();
+    let folder = site.path("certificates");
+    std::fs::create_dir(&folder).unwrap();
+    let (a, b) = (write_for("a.example", &folder), write_for("b.example", &folder));
+    let site = site.before(&["--tls-dir", folder.to_str().unwrap()]);
+    assert!(is_shown(&site, "a.example", &a) && is_shown(&site, "b.example", &b));
+    assert!(!is_shown(&site, "b.example", &a) && !is_shown(&site, "c.example", &a));
+    let (new, c) = (write_for("a.example", &folder), write_for("c.example", &folder));
+    until("the new ones are shown", || {
+        is_shown(&site, "a.example", &new) && is_shown(&site, "c.example", &c)
+    });
+    assert!(!is_shown(&site, "a.example", &a) && is_shown(&site, "b.example", &b));
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,7 +9,8 @@ use rustix::process::Signal;
 
 use super::site::Site;
 use crate::load::{Load, read_answer};
-use crate::server::{TOKEN, inlet, until};
+use crate::server::{TOKEN, until};
+use crate::systemd::Running;
 
 #[test]
 fn an_instance_killed_under_load_fails_no_request_that_can_be_repeated_and_loses_none() {
@@ -62,37 +61,11 @@ fn with_no_instance_alive_the_answer_is_a_page_that_says_so() {
     assert_eq!((status, page.as_str()), (503, "<h1>back soon</h1>"));
 }
 
-/// A process that ends with this.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
-}
-
 /// Starts an edge whose door is `socket`, as systemd does it.
 fn start_on(socket: &TcpListener, site: &Site) -> Running {
-    let mut shell = Command::new("/bin/sh");
-    let program = inlet(&site.path("")).get_program().to_owned();
-    // The shell becomes the edge, so that its id is the one that the socket is for.
-    let script = format!(
-        "exec 3<&{}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=plain exec \"$0\" \"$@\"",
-        socket.as_raw_fd()
-    );
-    shell.arg("-c").arg(script).arg(program).args([
-        "edge",
-        "--https",
-        "off",
-        "--log-level",
-        "warn",
-    ]);
-    shell.arg("--config").arg(site.path("edge.toml"));
-    shell.arg("--data").arg(site.path("kept")).stdout(Stdio::null());
-    Running(shell.spawn().unwrap())
+    let (config, data) = (site.path("edge.toml"), site.path("kept"));
+    let config = ["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    Running::start_on(socket, "edge", &site.path(""), &config)
 }
 
 #[test]
@@ -100,8 +73,6 @@ fn an_edge_that_is_started_again_on_a_kept_socket_fails_no_request() {
     let site = Site::start(&[]);
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    // It goes to the edges, and stays open here, as it does in systemd.
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
     let ask = || {
         let mut connection = TcpStream::connect(address).unwrap();
         let request = format!(
@@ -124,9 +95,7 @@ fn an_edge_that_is_started_again_on_a_kept_socket_fails_no_request() {
         for _ in 0..3 {
             // One more answer, which the edge that is to end has begun by now.
             ask();
-            let pid = rustix::process::Pid::from_child(&edge.0);
-            rustix::process::kill_process(pid, Signal::TERM).unwrap();
-            drop(edge.0.wait());
+            edge.end();
             edge = start_on(&socket, &site);
         }
         ask();

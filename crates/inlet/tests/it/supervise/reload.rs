@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::Signal;
 
 use super::{FLAGS, Fleet, send};
-use crate::load::Load;
+use crate::load::{Load, read_answer};
 use crate::server::{Server, TOKEN, inlet_at, until};
 
 /// A fleet with a file of settings beside its data directory.
@@ -89,6 +91,56 @@ fn settings_that_are_wrong_are_refused_with_the_reason_and_the_old_instances_sta
     assert!(said.contains("could not read the settings in up.toml"), "{said}");
     fs::write(settings(&fleet), "").unwrap();
     assert!(fleet.run(&["reload"]).status.success());
+}
+
+#[test]
+fn rules_plans_pages_and_files_are_the_edges_and_a_reload_takes_up_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::create_dir(path("site")).unwrap();
+    fs::create_dir(path("pages")).unwrap();
+    fs::write(path("site/hello.txt"), "hello").unwrap();
+    fs::write(path("pages/4xx.html"), "<h1>ours</h1>").unwrap();
+    fs::write(path("up.toml"), "static = \"site\"\npages = \"pages\"\n").unwrap();
+    let fleet = Fleet::start_in(directory, &["--config", "up.toml"]);
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    let file = fleet.server.get("/static/hello.txt");
+    assert_eq!((file.status, file.text().as_str()), (200, "hello"));
+    assert!(file.headers.contains_key("etag") && file.headers.contains_key("cache-control"));
+    assert_eq!(page(&fleet, "/nothing"), (404, "<h1>ours</h1>".to_owned()));
+
+    let beside = |name: &str| fleet.data.parent().unwrap().join(name);
+    let rule = "[[rules]]\nname = \"no-docs\"\naction = \"block\"\npath = '^/docs$'\n";
+    fs::write(beside("firewall.toml"), rule).unwrap();
+    let plan = "address_plan = \"one\"\n[plans.one]\nrequests_per_second = 1000\n";
+    fs::write(beside("plans.toml"), plan).unwrap();
+    let more = "static = \"site\"\nfirewall = \"firewall.toml\"\nplans = \"plans.toml\"\n";
+    fs::write(settings(&fleet), more).unwrap();
+    assert_eq!(fleet.server.get("/docs").status, 200);
+    assert!(fleet.run(&["reload"]).status.success());
+    assert_eq!(fleet.server.get("/docs").status, 403);
+    assert!(fleet.server.get("/").headers.contains_key("ratelimit"));
+    assert_ne!(page(&fleet, "/nothing").1, "<h1>ours</h1>", "there are none of ours any more");
+
+    // From here on the files are looked at, as if they had been there from the start.
+    fs::write(beside("firewall.toml"), "").unwrap();
+    until("the rule is gone", || fleet.server.get("/docs").status == 200);
+    fs::write(beside("firewall.toml"), rule).unwrap();
+    until("the rule is back", || fleet.server.get("/docs").status == 403);
+    fs::write(beside("firewall.toml"), "[[rules]]\nname = 7\n").unwrap();
+    let output = fleet.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("firewall.toml: line 2"), "{said}");
+    assert_eq!(fleet.server.get("/docs").status, 403, "the old rule is in force");
+}
+
+/// The status and the page that a browser gets.
+fn page(fleet: &Fleet, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(fleet.server.plain_address()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    read_answer(&mut BufReader::new(stream)).unwrap()
 }
 
 #[test]

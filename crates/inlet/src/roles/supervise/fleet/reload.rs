@@ -7,11 +7,11 @@ use inlet_edge::health::Standing;
 
 use super::Fleet;
 use crate::config::Settings;
-use crate::roles::front;
 use crate::roles::supervise::board::Phase;
 use crate::roles::supervise::control::Reply;
 use crate::roles::supervise::launch::Launch;
 use crate::roles::supervise::placement::Place;
+use crate::systemd;
 
 /// How long a new instance may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -22,6 +22,14 @@ impl Fleet {
     /// Replaces every instance by one of the binary and the settings of this moment, one at a
     /// time, each only once the new one is ready and the edge knows it.
     pub(super) async fn reload(&mut self) -> Reply {
+        systemd::reloading();
+        let reply = self.replace_all().await;
+        let (Reply::Done(said) | Reply::Refused(said)) = &reply;
+        systemd::reloaded(said);
+        reply
+    }
+
+    async fn replace_all(&mut self) -> Reply {
         let launch = match Launch::new(&self.given, &self.binary, &self.data) {
             Ok(launch) => Arc::new(launch),
             Err(error) => return not_reloaded(&format!("{error:#}")),
@@ -48,14 +56,20 @@ impl Fleet {
             self.start_anew(id, &launch).await;
         }
         let replaced = running.len() + others.len();
-        self.reload_edge(&settings);
+        let taken_up = self.live.take_up(&settings);
         (self.launch, self.settings) = (launch, settings);
         if let Some(worker) = &mut self.worker {
             worker.stop();
             worker.ended().await;
         }
         self.worker = Some(self.start_worker(&self.launch));
-        Reply::Done(format!("{replaced} instances were replaced"))
+        match taken_up {
+            Ok(()) => Reply::Done(format!("{replaced} instances were replaced")),
+            Err(error) => Reply::Refused(format!(
+                "{replaced} instances were replaced; of what the edge does the old stays where \
+                 the new can't be used: {error:#}"
+            )),
+        }
     }
 
     /// Starts a successor and ends the instance once that is ready.
@@ -98,13 +112,6 @@ impl Fleet {
 
     fn place_of(&self, id: &str) -> Option<Place> {
         self.members.iter().find(|member| member.id == id).and_then(|member| member.place)
-    }
-
-    fn reload_edge(&self, settings: &Settings) {
-        if let Err(error) = front::reload(self.backends.edge(), settings) {
-            let error = format!("{error:#}");
-            tracing::error!(error, "not all that the edge does was taken up; the rest stays");
-        }
     }
 
     /// Waits until an instance is ready and the edge sends requests to it.
