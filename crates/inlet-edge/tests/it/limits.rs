@@ -72,3 +72,16 @@ async fn plans_can_be_changed_while_it_runs() {
     assert_eq!(save(&edge, "192.0.2.1", "t").await.status, 200);
     assert_eq!(save(&edge, "192.0.2.1", "t").await.status, 429);
 }
+
+#[test]
+fn the_files_in_the_docs_can_be_used() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/EDGE.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let block = |name: &str| {
+        let begun = docs.split_once(&format!("```toml\n# {name}\n")).unwrap().1;
+        begun.split_once("```").unwrap().0.to_owned()
+    };
+    Plans::parse(&block("plans.toml")).unwrap();
+    let rules = inlet_edge::firewall::Rules::parse(&block("firewall.toml")).unwrap();
+    assert_eq!(rules.rules.len(), 3);
+}
