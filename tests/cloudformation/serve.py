@@ -300,7 +300,8 @@ class Front:
         action = arguments.pop("Action", "")
         try:
             for fault in self.faults:
-                if fault["operation"] == "api" and fault["logical_id"] == action and fault.setdefault("times", 1) > 0:
+                if (fault["operation"] == "api" and fault["logical_id"] == action
+                        and fault.get("stack", "") in arguments.get("StackName", "") and fault.setdefault("times", 1) > 0):
                     fault["times"] -= 1
                     return self.error(start_response, fault.get("code", "InternalFailure"), fault.get("reason", "asked for"),
                                       fault.get("status", 400))

@@ -135,6 +135,7 @@ impl Bucket {
             path: path.into(),
             headers: Vec::new(),
             body,
+            works: false,
         }
     }
 

@@ -18,8 +18,10 @@ use ureq::http;
 use crate::account::Account;
 use crate::error::DeployError;
 
-/// How long one call may take.
+/// How long one call may take that is answered at once.
 const CALL_MAX: Duration = Duration::from_secs(300);
+/// How long one may take that is answered when the work is done: a function has fifteen minutes.
+const WORK_MAX: Duration = Duration::from_secs(16 * 60);
 /// The longest wait between two attempts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes; a page of a list is far below it.
@@ -41,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Whether it does work that must not be done twice: where no answer comes, it is not sent again.
+    pub(crate) works: bool,
 }
 
 /// What came back, successful or not.
@@ -96,6 +100,7 @@ impl Account {
                 ("x-amz-target".into(), target.into()),
             ],
             body: arguments.to_string().into_bytes(),
+            works: false,
         };
         let answer = self.expect(call).await?;
         Ok(serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
@@ -123,6 +128,7 @@ impl Account {
             path: "/".into(),
             headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
             body: form.into_bytes(),
+            works: false,
         };
         Ok(self.expect(call).await?.text())
     }
@@ -152,10 +158,14 @@ impl Account {
                 why,
             };
             let request = self.signed(&call).await.map_err(&failed)?;
-            let answer = tokio::task::spawn_blocking(move || once(request)).await;
+            let patience = if call.works { WORK_MAX } else { CALL_MAX };
+            let answer = tokio::task::spawn_blocking(move || once(request, patience)).await;
             let answer = answer.unwrap_or_else(|error| Err(error.to_string()));
-            let is_worth_having = answer.as_ref().is_ok_and(|answer| !is_passing(answer));
-            if is_worth_having || attempt >= self.attempts_max {
+            let is_final = match &answer {
+                Ok(answer) => !is_passing(answer) || (call.works && answer.status >= 500),
+                Err(_) => call.works,
+            };
+            if is_final || attempt >= self.attempts_max {
                 return answer.map_err(failed);
             }
             tokio::time::sleep(BACK_OFF_MAX.min(Duration::from_millis(100 << attempt))).await;
@@ -213,12 +223,12 @@ impl Account {
     }
 }
 
-fn once(request: http::Request<Vec<u8>>) -> Result<Answer, String> {
+fn once(request: http::Request<Vec<u8>>, patience: Duration) -> Result<Answer, String> {
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .timeout_connect(Some(Duration::from_secs(5)))
-        .timeout_global(Some(CALL_MAX))
+        .timeout_global(Some(patience))
         .build()
         .new_agent();
     let mut response = agent.run(request).map_err(|error| error.to_string())?;

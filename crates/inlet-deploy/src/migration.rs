@@ -1,7 +1,7 @@
 //! The gate before a release: the schema of the database is changed by a function or a task that
 //! is there only for it, with the one role that may.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -69,6 +69,7 @@ async fn call_function(account: &Account, name: &str) -> Result<(), DeployError>
         path: format!("/2015-03-31/functions/{}/invocations", encode(name, false)),
         headers: Vec::new(),
         body: b"{}".to_vec(),
+        works: true,
     };
     let answer = account.expect(call).await?;
     // A function that failed answers 200 too; what it says then has a type of error.
@@ -80,6 +81,12 @@ async fn call_function(account: &Account, name: &str) -> Result<(), DeployError>
             Err(failed(name, format!("{kind}: {why}")))
         }
     }
+}
+
+/// A name for one run that no other has.
+fn token() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("inlet-{}-{}", since.as_nanos(), std::process::id())
 }
 
 async fn run_task(
@@ -97,6 +104,8 @@ async fn run_task(
     let run = json!({
         "cluster": cluster, "taskDefinition": definition, "launchType": "FARGATE", "count": 1,
         "networkConfiguration": network,
+        // Sent again after an answer was lost, it is the same task.
+        "clientToken": token(),
     });
     let begun = ask("RunTask", run).await?;
     let Some(task) = begun["tasks"][0]["taskArn"].as_str() else {

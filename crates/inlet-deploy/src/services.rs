@@ -171,6 +171,7 @@ impl Account {
             path: path.into(),
             headers: Vec::new(),
             body: Vec::new(),
+            works: false,
         };
         Ok(self.expect(call).await?.text())
     }

@@ -31,8 +31,8 @@ use crate::plan::{self, Plan};
 
 /// How long a stack may take to come to rest: a database in two zones takes half an hour.
 const REST_MAX: Duration = Duration::from_secs(2 * 3_600);
-/// How often a change set that is being deleted is looked at before it is given up.
-const DELETED_LOOKS_MAX: usize = 60;
+/// How often a change set that can be made a little later is tried before it is given up.
+const PASSING_LOOKS_MAX: usize = 60;
 /// The name of the one change set that there is at a time.
 const CHANGE_SET: &str = "inlet";
 
@@ -172,8 +172,7 @@ impl Stacks {
         let mut looks = 0;
         let made = loop {
             match call.clone().send().await {
-                // One of that name is being deleted, which nested stacks make slow.
-                Err(error) if is_there(&error) && looks < DELETED_LOOKS_MAX => {
+                Err(error) if is_passing(&error) && looks < PASSING_LOOKS_MAX => {
                     looks += 1;
                     tokio::time::sleep(self.look_every).await;
                 }
@@ -368,7 +367,7 @@ impl Stacks {
                 let said = self
                     .client
                     .describe_change_set()
-                    .stack_name(stack)
+                    // By its ARN alone: those of nested stacks are not of this stack.
                     .change_set_name(&id)
                     .set_next_token(token.clone())
                     .send()
@@ -450,9 +449,11 @@ impl Stacks {
     }
 }
 
-/// Whether a change set of that name is there.
-fn is_there<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+/// Whether a change set can be made a little later: one of that name is being deleted, which nested
+/// stacks make slow, or the role is so new that not every part of AWS knows it.
+fn is_passing<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.code() == Some("AlreadyExistsException")
+        || error.message().is_some_and(|message| message.contains("cannot be assumed"))
 }
 
 fn timed_out(stack: &str, status: &str) -> DeployError {

@@ -8,10 +8,14 @@ use inlet_testkit::server::{Server, ServerKind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-static DOUBLE: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::CloudFormation));
+/// Two of them: each is one process that does one thing at a time.
+static DOUBLES: [LazyLock<Server>; 2] = [
+    LazyLock::new(|| Server::start(ServerKind::CloudFormation)),
+    LazyLock::new(|| Server::start(ServerKind::CloudFormation)),
+];
 static REGISTRY: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::Registry));
 
-/// A region of the double, which no other test works in.
+/// A region of a double, which no other test works in.
 pub(super) struct Account {
     pub(super) region: &'static str,
     pub(super) directory: TempDir,
@@ -23,11 +27,29 @@ impl Account {
         Self { region, directory: tempfile::tempdir().unwrap() }
     }
 
+    /// A path of its double.
+    pub(super) fn url(&self, path: &str) -> String {
+        let letters: usize = self.region.bytes().map(usize::from).sum();
+        format!("http://127.0.0.1:{}{path}", DOUBLES[letters % DOUBLES.len()].port())
+    }
+
+    /// Lets something fail in stacks whose names begin so.
+    pub(super) fn fault(&self, stack: &str, mut said: Value) {
+        said["stack"] = stack.into();
+        ureq::post(self.url("/double/faults")).send(said.to_string()).unwrap();
+    }
+
+    /// Lets a resource fail once at an operation.
+    pub(super) fn fails(&self, stack: &str, logical_id: &str, operation: &str, reason: &str) {
+        let said = json!({"logical_id": logical_id, "operation": operation, "reason": reason});
+        self.fault(stack, said);
+    }
+
     /// The binary, signed in.
     pub(super) fn inlet(&self) -> Command {
         let mut command = crate::server::inlet(self.directory.path());
         command
-            .env("AWS_ENDPOINT_URL", url(""))
+            .env("AWS_ENDPOINT_URL", self.url(""))
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_MAX_ATTEMPTS", "4")
@@ -83,7 +105,7 @@ impl Account {
 
     /// Every resource that stands, by the double, whose stack's name begins so.
     pub(super) fn standing(&self, stack: &str) -> Vec<Value> {
-        let mut answer = ureq::get(url("/double/resources")).call().unwrap();
+        let mut answer = ureq::get(self.url("/double/resources")).call().unwrap();
         let every: Vec<Value> =
             serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
         every
@@ -95,7 +117,7 @@ impl Account {
 
     /// The migrations that ran, oldest first.
     pub(super) fn migrations(&self) -> Vec<Value> {
-        let mut answer = ureq::get(url("/double/runs")).call().unwrap();
+        let mut answer = ureq::get(self.url("/double/runs")).call().unwrap();
         let every: Vec<Value> =
             serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
         every.into_iter().filter(|one| one["region"] == self.region).collect()
@@ -108,7 +130,7 @@ impl Account {
              SignedHeaders=host, Signature=0",
             self.region
         );
-        let mut answer = ureq::post(url("/"))
+        let mut answer = ureq::post(self.url("/"))
             .config()
             .http_status_as_error(false)
             .build()
@@ -124,22 +146,6 @@ impl Account {
 fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
-}
-
-/// Lets something fail in stacks whose names begin so.
-pub(super) fn fault(stack: &str, mut said: Value) {
-    said["stack"] = stack.into();
-    ureq::post(url("/double/faults")).send(said.to_string()).unwrap();
-}
-
-/// Lets a resource fail once at an operation.
-pub(super) fn fails(stack: &str, logical_id: &str, operation: &str, reason: &str) {
-    fault(stack, json!({"logical_id": logical_id, "operation": operation, "reason": reason}));
-}
-
-/// A path of the double.
-pub(super) fn url(path: &str) -> String {
-    format!("http://127.0.0.1:{}{path}", DOUBLE.port())
 }
 
 /// A file below `deploy/`.

@@ -4,9 +4,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
+use inlet_testkit::server::{Server, ServerKind};
 use serde_json::json;
 
-use super::account::{Account, fails, fault, url};
+use super::account::Account;
 
 #[test]
 fn a_failure_at_the_first_a_middle_and_the_last_resource_is_run_again() {
@@ -16,7 +17,7 @@ fn a_failure_at_the_first_a_middle_and_the_last_resource_is_run_again() {
         [("Keys", "DataKey"), ("Functions", "Persist"), ("FrontDoor", "Distribution")]
     {
         let stack = format!("inlet-makes-serverless-{nested}");
-        fails(&stack, logical_id, "create", "You have reached the limit of these");
+        account.fails(&stack, logical_id, "create", "You have reached the limit of these");
         let said = account.refused(deploy);
         let last = said.lines().rev().nth(1).unwrap();
         assert!(
@@ -42,13 +43,18 @@ fn a_failed_update_and_a_failed_way_back_are_run_again() {
     let deploy = "deploy --env backs --like staging --yes";
     account.ours(deploy);
     let changed = format!("{deploy} --parameter LogRetentionDays=30");
-    fails("inlet-backs-serverless-Api", "AccessLogs", "update", "not authorized to perform this");
+    account.fails(
+        "inlet-backs-serverless-Api",
+        "AccessLogs",
+        "update",
+        "not authorized to perform this",
+    );
     let said = account.refused(&changed);
     assert!(said.contains("is in UPDATE_ROLLBACK_COMPLETE"), "{said}");
     assert!(said.contains("hint: this identity may not; `inlet plan` lists"), "{said}");
 
-    fails("inlet-backs-serverless-Api", "AccessLogs", "update", "not now");
-    fails("inlet-backs-serverless", "inlet-backs-serverless", "rollback", "no way back");
+    account.fails("inlet-backs-serverless-Api", "AccessLogs", "update", "not now");
+    account.fails("inlet-backs-serverless", "inlet-backs-serverless", "rollback", "no way back");
     let said = account.refused(&changed);
     assert!(said.contains("is in UPDATE_ROLLBACK_FAILED"), "{said}");
     let said = account.refused("plan --env backs");
@@ -61,7 +67,7 @@ fn a_failed_update_and_a_failed_way_back_are_run_again() {
 fn an_interrupted_run_is_taken_up_by_the_next() {
     let account = Account::in_region("ap-southeast-1");
     let stack = "inlet-halts-serverless-Queue";
-    fault(stack, json!({"logical_id": "Queue", "operation": "create", "hang_s": 1.0}));
+    account.fault(stack, json!({"logical_id": "Queue", "operation": "create", "hang_s": 1.0}));
     let mut child = account
         .inlet()
         .args(account.words("deploy --env halts --like staging --yes"))
@@ -114,7 +120,7 @@ fn throttling_and_lost_connections_are_waited_out_or_told() {
     for call in ["CreateChangeSet", "DescribeStackEvents", "ExecuteChangeSet"] {
         let said =
             json!({"logical_id": call, "operation": "api", "code": "Throttling", "times": 1});
-        fault("inlet-slow", said);
+        account.fault("inlet-slow", said);
     }
     account.ours("deploy --env slow --like staging --yes");
     let output = account
@@ -138,7 +144,12 @@ fn throttling_and_lost_connections_are_waited_out_or_told() {
 #[test]
 fn a_name_that_is_taken_is_told() {
     let account = Account::in_region("ap-northeast-2");
-    fails("inlet-taken-serverless-Bucket", "Bucket", "create", "inlet-taken already exists");
+    account.fails(
+        "inlet-taken-serverless-Bucket",
+        "Bucket",
+        "create",
+        "inlet-taken already exists",
+    );
     let said = account.refused("deploy --env taken --like staging --yes");
     assert!(said.contains("first to fail was Bucket/Bucket: inlet-taken already exists"), "{said}");
     assert!(said.contains("hint: a resource of that name is there from elsewhere"), "{said}");
@@ -150,7 +161,7 @@ fn a_bucket_that_is_not_empty_is_emptied() {
     let deployed = account.ours("deploy --env full --like staging --yes");
     let bucket = deployed.lines().find_map(|line| line.strip_prefix("StaticBucketName ")).unwrap();
     // Two versions of an object, one of them removed.
-    let object = url(&format!("/{}/static/own.html", bucket.trim()));
+    let object = account.url(&format!("/{}/static/own.html", bucket.trim()));
     let signed = format!(
         "AWS4-HMAC-SHA256 Credential=test/20261121/{}/s3/aws4_request, SignedHeaders=host, \
          Signature=0",
@@ -181,11 +192,44 @@ fn what_somebody_changed_by_hand_is_told() {
     let stack = queues[0]["stack"].as_str().unwrap();
     let said =
         json!({"stack": stack, "logical_id": "Queue", "property": "VisibilityTimeout", "value": 7});
-    ureq::post(url("/double/drift")).send(said.to_string()).unwrap();
+    ureq::post(account.url("/double/drift")).send(said.to_string()).unwrap();
     let status = account.ours("status --env drifts");
     assert!(status.contains("drift: 1 changed by hand"), "{status}");
     assert!(
         status.contains("Queue/Queue/VisibilityTimeout: ") && status.contains("-> 7"),
         "{status}"
     );
+}
+
+#[test]
+fn who_may_not_is_told_what_a_deployer_needs() {
+    let account = Account::in_region("ca-central-1");
+    let said = json!({"logical_id": "CreateChangeSet", "operation": "api", "code": "AccessDenied"});
+    account.fault("inlet-bootstrap", said);
+    let said = account.refused("deploy --env denied --like staging --yes");
+    assert!(said.contains("error: could not plan the stack inlet-bootstrap: "), "{said}");
+    assert!(said.contains("hint: this identity may not; `inlet plan` lists the actions"), "{said}");
+}
+
+#[test]
+fn a_connection_that_is_lost_on_the_way_is_told_and_what_was_begun_goes_on() {
+    let account = Account::in_region("ca-west-1");
+    let mut double = Server::start(ServerKind::CloudFormation);
+    let mut child = account
+        .inlet()
+        .args(account.words("deploy --env lost --like staging --yes"))
+        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", double.port()))
+        .env("AWS_MAX_ATTEMPTS", "2")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("Keys/DataKey")).unwrap().unwrap();
+    double.stop(true);
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let [.., error, hint] = &rest[..] else { panic!("{rest:?}") };
+    assert!(error.starts_with("error: could not "), "{rest:?}");
+    assert!(hint.contains("Then run the same command again"), "{rest:?}");
 }

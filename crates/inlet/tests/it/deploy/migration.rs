@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::account::{Account, fault};
+use super::account::Account;
 
 const CHANGED: &str = "the schema is as this release needs it";
 
@@ -36,7 +36,7 @@ fn functions_take_traffic_after_the_schema_was_changed_and_go_back() {
 
     // A schema that can't be changed stops the release, and the leave to change it is gone.
     let failing = json!({"operation": "run", "logical_id": "", "reason": "column is in use"});
-    fault("inlet-data-serverless-migration", failing);
+    account.fault("inlet-data-serverless-migration", failing);
     let said = account.refused(&format!("{deploy} --function-binary /bin/false"));
     assert!(
         said.contains("error: could not change the schema with inlet-data-serverless-migration")
@@ -53,7 +53,7 @@ fn tasks_start_after_the_schema_is_there() {
     let account = Account::in_region("us-west-2");
     let deploy = "deploy --env data --like staging --shape containers --yes";
     let failing = json!({"operation": "run", "logical_id": "", "reason": "no route"});
-    fault("inlet-data-containers-migration", failing);
+    account.fault("inlet-data-containers-migration", failing);
     let said = account.refused(&format!("{deploy} --parameter Store=aurora"));
     assert!(said.contains("it ended with 1: no route"), "{said}");
 
