@@ -2,6 +2,7 @@
 
 mod account;
 mod bad_ways;
+#[cfg(feature = "aws")]
 mod flow;
 mod life;
 mod migration;

@@ -203,11 +203,11 @@ fn what_somebody_changed_by_hand_is_told() {
 
 #[test]
 fn who_may_not_is_told_what_a_deployer_needs() {
-    let account = Account::in_region("ca-central-1");
+    let account = Account::in_region("il-central-1");
     let said = json!({"logical_id": "CreateChangeSet", "operation": "api", "code": "AccessDenied"});
-    account.fault("inlet-bootstrap", said);
+    account.fault("inlet-denied-serverless", said);
     let said = account.refused("deploy --env denied --like staging --yes");
-    assert!(said.contains("error: could not plan the stack inlet-bootstrap: "), "{said}");
+    assert!(said.contains("error: could not plan the stack inlet-denied-serverless: "), "{said}");
     assert!(said.contains("hint: this identity may not; `inlet plan` lists the actions"), "{said}");
 }
 

@@ -11,7 +11,7 @@ use inlet_core::document::Timestamp;
 use inlet_core::ports::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use super::account::{Account, url};
+use super::account::Account;
 use crate::server::{Server, TOKEN, until};
 
 /// How many documents each instance is sent.
@@ -66,7 +66,7 @@ fn s3(account: &Account, method: &str, path: &str) -> String {
     );
     let request = ureq::http::Request::builder()
         .method(method)
-        .uri(url(path))
+        .uri(account.url(path))
         .header("authorization", credential)
         .body(())
         .unwrap();
