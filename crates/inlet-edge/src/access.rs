@@ -7,6 +7,7 @@
 //! | `status`, `bytes_in`, `bytes_out`, `duration_us` | body bytes; until the answer was over |
 //! | `backend`, `zone`, `attempts` | whom it was sent to, and how many were tried |
 //! | `refused` | the `errorType`, where the edge answered itself |
+//! | `rules` | the firewall's rules that matched, in their order, where any did |
 //! | `broken` | `true` where the answer broke off |
 //!
 //! No header's value is in it except the request's id, so no token; no query and no body.
@@ -132,6 +133,8 @@ pub(crate) struct Line {
     pub(crate) attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<String>,
 }
 
 #[derive(Serialize)]

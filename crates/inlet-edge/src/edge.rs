@@ -101,6 +101,8 @@ struct Trace {
     attempts: u32,
     bytes_in: u64,
     admission: Admission,
+    /// The firewall's rules that matched.
+    rules: Vec<Arc<str>>,
     over_limit: Option<OverLimit>,
 }
 
@@ -290,7 +292,7 @@ impl State {
             None => self.model.load().permit(&head.method, &path, &head.headers, announced)?,
         };
         let bytes = announced.unwrap_or(0);
-        self.check_rules(&head, &path, asked, bytes)?;
+        self.check_rules(&head, &path, asked, bytes, &mut trace.rules)?;
         match self.limits.admit(&head.headers, asked.client, bytes, asked.began) {
             Ok(admission) => trace.admission = admission,
             Err(over_limit) => {
@@ -331,10 +333,11 @@ impl State {
         path: &str,
         asked: &Asked,
         body_bytes: u64,
+        matched: &mut Vec<Arc<str>>,
     ) -> Result<(), Problem> {
         let client = asked.client;
         let subject = Subject { head, path, client, body_bytes };
-        match self.firewall.judge(&subject, asked.began) {
+        match self.firewall.judge(&subject, asked.began, matched) {
             Verdict::Pass => Ok(()),
             Verdict::Block(rule) => {
                 tracing::debug!(%rule, %client, "blocked");
@@ -402,6 +405,7 @@ impl State {
             zone: backend.map(|backend| backend.options.zone.clone()),
             attempts: trace.attempts,
             refused,
+            rules: trace.rules.iter().map(ToString::to_string).collect(),
         }
     }
 }

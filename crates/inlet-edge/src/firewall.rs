@@ -122,9 +122,15 @@ impl Firewall {
         Ok(())
     }
 
-    /// What the rules say of a request.
-    pub(crate) fn judge(&self, subject: &Subject<'_>, now: Instant) -> Verdict {
-        self.rules.load().judge(subject, now)
+    /// What the rules say of a request, and the names of all that matched, put at the end of
+    /// `matched`.
+    pub(crate) fn judge(
+        &self,
+        subject: &Subject<'_>,
+        now: Instant,
+        matched: &mut Vec<Arc<str>>,
+    ) -> Verdict {
+        self.rules.load().judge(subject, now, matched)
     }
 
     /// How often each rule matched.

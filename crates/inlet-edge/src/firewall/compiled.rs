@@ -87,7 +87,13 @@ impl Compiled {
         }
     }
 
-    pub(crate) fn judge(&self, subject: &Subject<'_>, now: Instant) -> Verdict {
+    /// What the rules say, and the names of all that matched, put at the end of `matched`.
+    pub(crate) fn judge(
+        &self,
+        subject: &Subject<'_>,
+        now: Instant,
+        matched: &mut Vec<Arc<str>>,
+    ) -> Verdict {
         for (number, rule) in (0u64..).zip(&self.rules) {
             if !rule.fits(subject) {
                 continue;
@@ -103,6 +109,7 @@ impl Compiled {
                 _ => None,
             };
             rule.matches.fetch_add(1, Ordering::Relaxed);
+            matched.push(rule.shared_name.clone());
             match (rule.action, wait_s) {
                 (Action::Allow, _) => return Verdict::Pass,
                 (Action::Count, _) => {
@@ -201,7 +208,7 @@ mod tests {
     fn judge(rules: &Compiled, head: &request::Parts, client: &str, now: Instant) -> Verdict {
         let client: IpAddr = client.parse().unwrap();
         let path = head.uri.path();
-        rules.judge(&Subject { head, path, client, body_bytes: 0 }, now)
+        rules.judge(&Subject { head, path, client, body_bytes: 0 }, now, &mut Vec::new())
     }
 
     #[test]

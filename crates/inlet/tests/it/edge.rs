@@ -136,7 +136,14 @@ fn rules_plans_and_instances_are_taken_up_while_it_runs() {
 fn the_access_log_has_a_line_a_request_and_can_be_moved_away() {
     let site = Site::prepare();
     let (log, moved) = (site.path("access.log"), site.path("access.log.1"));
-    let site = site.before(&["--access-log", log.to_str().unwrap()]);
+    let rules = site.path("firewall.toml");
+    let rule = |name: &str, action: &str| {
+        format!("[[rules]]\nname = \"{name}\"\naction = \"{action}\"\npath = '^/docs$'\n")
+    };
+    std::fs::write(&rules, rule("seen", "count") + &rule("no-docs", "block")).unwrap();
+    let (log_text, rules_text) = (log.to_str().unwrap(), rules.to_str().unwrap());
+    let site = site.before(&["--access-log", log_text, "--firewall", rules_text]);
+    assert_eq!(site.edge.get("/docs").status, 403);
     let id = site.edge.save("{\"secret\": true}");
     let lines = |path: &std::path::Path| -> Vec<Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -146,6 +153,10 @@ fn the_access_log_has_a_line_a_request_and_can_be_moved_away() {
     until("the line is there", || lines(&log).iter().any(|line| line["path"] == "/api/save"));
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(!text.contains("secret") && !text.contains(TOKEN), "{text}");
+    let all = lines(&log);
+    let blocked = all.iter().find(|line| line["path"] == "/docs").unwrap();
+    assert_eq!(blocked["rules"], serde_json::json!(["seen", "no-docs"]), "{blocked}");
+    assert!(all.iter().all(|line| line["path"] == "/docs" || line.get("rules").is_none()));
     std::fs::rename(&log, &moved).unwrap();
     until("a new file is written to", || {
         site.edge.get(&format!("/api/receipts/{id}"));
