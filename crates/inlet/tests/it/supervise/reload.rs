@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -147,19 +147,18 @@ fn page(fleet: &Fleet, path: &str) -> (u16, String) {
 fn a_new_binary_is_taken_up_by_a_reload_if_it_becomes_ready() {
     let directory = tempfile::tempdir().unwrap();
     let binary = directory.path().join("inlet");
-    fs::copy(env!("CARGO_BIN_EXE_inlet"), &binary).unwrap();
+    copy(Path::new(env!("CARGO_BIN_EXE_inlet")), &binary);
     let data = directory.path().join("data");
     let command = inlet_at(&binary, directory.path());
     let server = Server::start_command(command, "up", &data, &FLAGS, Some(TOKEN));
     let fleet = Fleet { server, data, _directory: directory };
     fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
-    let replace = |content: &[u8]| {
+    let replace = |other: &Path| {
         let new = binary.with_extension("new");
-        fs::write(&new, content).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        copy(other, &new);
         fs::rename(new, &binary).unwrap();
     };
-    replace(&fs::read("/bin/false").unwrap());
+    replace(Path::new("/bin/false"));
     let said = refused(&fleet);
     assert!(said.contains("t-a1.2 did not become ready: exit status: 1"), "{said}");
     // One that ends is started from the binary that is in force, which lies nowhere any more.
@@ -167,10 +166,16 @@ fn a_new_binary_is_taken_up_by_a_reload_if_it_becomes_ready() {
     send(before, Signal::KILL);
     until("it is back", || fleet.up().get("t-b1").is_some_and(|pid| *pid != before));
     assert!(runs_a_deleted_file(fleet.pid("t-b1")));
-    replace(&fs::read(Path::new(env!("CARGO_BIN_EXE_inlet"))).unwrap());
+    replace(Path::new(env!("CARGO_BIN_EXE_inlet")));
     let output = fleet.run(&["reload"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(fleet.up().into_values().all(|pid| !runs_a_deleted_file(pid)));
+}
+
+/// Copies a binary by a process of its own: were it written to here, a child that another test starts
+/// meanwhile could hold it open, and the system runs no file that is open for writing.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 fn runs_a_deleted_file(pid: i32) -> bool {
