@@ -38,6 +38,8 @@ FOREIGN = {
     "vpc-lattice": "networks of services",
     "vpce": "private endpoints of the API",
 }
+# What the rules of a firewall.toml add to the templates while they are deployed.
+BY_RULES = {"AWS::WAFv2::IPSet"}
 # Roles have a statement of their own in bootstrap.yaml, with conditions.
 BY_CONDITION = "iam"
 GROUPS = {
@@ -102,7 +104,7 @@ def actions_of(kind):
 def actions():
     """The actions that a deployment needs, for `inlet plan` and for the role of CloudFormation."""
     here = [file for file in model.files() if file not in BY_HAND]
-    return {kind: actions_of(kind) for kind in kinds(here)}
+    return {kind: actions_of(kind) for kind in sorted({*kinds(here), *BY_RULES})}
 
 
 def execution_actions():

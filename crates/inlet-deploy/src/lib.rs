@@ -23,6 +23,7 @@ mod bucket;
 mod call;
 pub mod cost;
 mod error;
+pub mod firewall;
 pub mod foundation;
 mod images;
 mod migration;

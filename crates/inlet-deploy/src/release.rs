@@ -29,14 +29,15 @@ impl Release {
             .collect();
         files.extend(zip.map(|zip| ("functions.zip".to_owned(), zip)));
         files.extend(sbom.map(|sbom| ("sbom.cdx.json".to_owned(), sbom)));
-        let mut hash = Sha256::new();
-        for (name, bytes) in &files {
-            hash.update(name);
-            hash.update([0]);
-            hash.update(Sha256::digest(bytes));
-        }
-        let digits = hexadecimal(&hash.finalize());
-        Self { prefix: format!("releases/{}/", &digits[..NAME_DIGITS]), files }
+        Self { prefix: prefix(&files), files }
+    }
+
+    /// The release with `text` in place of the file at `path`.
+    #[must_use]
+    pub fn with_file(mut self, path: &str, text: String) -> Self {
+        self.files.insert(path.to_owned(), text.into_bytes());
+        self.prefix = prefix(&self.files);
+        self
     }
 
     /// Uploads what is not there yet; without the packages where only a plan is made.
@@ -64,6 +65,18 @@ impl Release {
         }
         hexadecimal(&hash.finalize())[..12].to_owned()
     }
+}
+
+/// What the keys of these files begin with.
+fn prefix(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    for (name, bytes) in files {
+        hash.update(name);
+        hash.update([0]);
+        hash.update(Sha256::digest(bytes));
+    }
+    let digits = hexadecimal(&hash.finalize());
+    format!("releases/{}/", &digits[..NAME_DIGITS])
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

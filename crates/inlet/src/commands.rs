@@ -47,7 +47,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(&settings, &args),
         Command::Token(command) => token::run(&settings, &command),
         Command::Config(args) => config::run(&sources, &args),
-        Command::Deploy(command) => wire::deploy(command),
+        Command::Deploy(command) => wire::deploy(command, settings.edge.firewall),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut cli::command(), "inlet", &mut std::io::stdout());

@@ -4,6 +4,7 @@
 
 mod apply;
 mod destroy;
+mod firewall;
 mod migration;
 mod package;
 mod plan;
@@ -14,6 +15,7 @@ mod target;
 mod template;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use inlet_deploy::DeployError;
 use inlet_deploy::package::PackageError;
@@ -24,12 +26,21 @@ use crate::cli::deploy::{DeployCommand, ShapeName};
 use crate::report::Hinted;
 use crate::wire;
 
-/// Does what the command line asks for.
-pub(crate) fn run(command: DeployCommand) -> anyhow::Result<()> {
+/// Does what the command line asks for, with the rules in `firewall` where there are such.
+pub(crate) fn run(command: DeployCommand, firewall: Option<PathBuf>) -> anyhow::Result<()> {
     match command {
-        DeployCommand::Template(args) => template::run(&args),
-        DeployCommand::Plan(args) => until_interrupted(plan::run(&args)),
-        DeployCommand::Deploy(args) => until_interrupted(apply::run(&args)),
+        DeployCommand::Template(mut args) => {
+            args.firewall = firewall;
+            template::run(&args)
+        }
+        DeployCommand::Plan(mut args) => {
+            args.release.firewall = firewall;
+            until_interrupted(plan::run(&args))
+        }
+        DeployCommand::Deploy(mut args) => {
+            args.release.firewall = firewall;
+            until_interrupted(apply::run(&args))
+        }
         DeployCommand::Destroy(args) => until_interrupted(destroy::run(&args)),
     }
 }

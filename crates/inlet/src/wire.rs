@@ -375,7 +375,10 @@ pub(crate) use crate::deploy::{run as deploy, status as status_on_aws};
 
 /// The commands for AWS, where this binary has them.
 #[cfg(not(feature = "deploy"))]
-pub(crate) fn deploy(_command: crate::cli::deploy::DeployCommand) -> anyhow::Result<()> {
+pub(crate) fn deploy(
+    _command: crate::cli::deploy::DeployCommand,
+    _firewall: Option<std::path::PathBuf>,
+) -> anyhow::Result<()> {
     Err(Hinted::usage("this binary can't deploy", "build with --features deploy").into())
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use inlet_deploy::Release;
 use inlet_deploy::package::{Architecture, Executable, Image, function_zip, sbom};
 use inlet_deploy::templates::Shape;
+use inlet_deploy::{Release, firewall};
 
 use super::unpackaged;
 use crate::cli::deploy::ReleaseArgs;
@@ -54,12 +54,13 @@ impl Package {
             Shape::Serverless => {
                 let zip = function_zip(&executable).map_err(unpackaged)?;
                 let list = list(&zip)?;
-                let release = Release::new(Some(zip), Some(list));
+                let release = with_rules(Release::new(Some(zip), Some(list)), args)?;
                 Self::Zip { release, architecture }
             }
             Shape::Containers => {
                 let image = Image::new(&executable, VERSION).map_err(unpackaged)?;
                 let release = Release::new(None, Some(list(&image.manifest.bytes)?));
+                let release = with_rules(release, args)?;
                 Self::Image { image, release, architecture }
             }
         };
@@ -84,6 +85,14 @@ impl Package {
             Self::Zip { architecture, .. } | Self::Image { architecture, .. } => *architecture,
         }
     }
+}
+
+/// The release with the operator's firewall rules, where there are such.
+fn with_rules(release: Release, args: &ReleaseArgs) -> anyhow::Result<Release> {
+    Ok(match &args.firewall {
+        Some(file) => release.with_file(firewall::TEMPLATE, super::firewall::template(file)?),
+        None => release,
+    })
 }
 
 /// The executable of functions: the one given, or the one beside this, or the one that

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inlet_deploy::Account;
+use inlet_deploy::firewall;
 use inlet_deploy::foundation::{Foundation, Given};
 use inlet_deploy::stacks::{StackState, Stacks, Wanted};
 use inlet_deploy::templates::{self, Environment, File, Resource, Shape};
@@ -30,6 +31,8 @@ pub(super) struct Target {
     pub(super) state: Option<StackState>,
     /// The registry of its images, where there is one.
     pub(super) registry: Option<StackState>,
+    /// The firewall's template with the operator's rules, where there are such.
+    firewall: Option<String>,
 }
 
 impl Place {
@@ -51,6 +54,7 @@ impl Target {
         let now = given_now(args)?;
         let name = &args.environment.env;
         check(name, &now, shape)?;
+        let firewall = args.firewall.as_deref().map(super::firewall::template).transpose()?;
         let place = Place::open(&args.look).await?;
         let foundation = Foundation::find(&place.stacks).await.map_err(failed)?;
         let stack = format!("inlet-{name}-{}", shape.word());
@@ -80,14 +84,36 @@ impl Target {
                 place.stacks.state(&stack).await.map_err(failed)?
             }
         };
-        Ok(Self { place, environment, foundation, given, state, registry })
+        Ok(Self { place, environment, foundation, given, state, registry, firewall })
     }
 
     /// What the environment's templates make.
     pub(super) fn resources(&self) -> anyhow::Result<Vec<Resource>> {
         let root = carried(self.environment.shape().root())?;
         let region = self.place.account.region();
-        Ok(templates::resources(root, self.environment.parameters(), region)?)
+        let mut resources = templates::resources(root, self.environment.parameters(), region)?;
+        self.add_address_sets(&mut resources)?;
+        Ok(resources)
+    }
+
+    /// Adds what the operator's firewall rules add to the firewall's template.
+    fn add_address_sets(&self, resources: &mut Vec<Resource>) -> anyhow::Result<()> {
+        const SET: &str = "AWS::WAFv2::IPSet";
+        let Some(at) = resources.iter().position(|one| one.kind == "AWS::WAFv2::WebACL") else {
+            return Ok(());
+        };
+        let Some(text) = &self.firewall else { return Ok(()) };
+        let template = templates::parse(firewall::TEMPLATE, text)?;
+        let under = resources[at].path.rsplit_once('/').map_or("", |(under, _)| under).to_owned();
+        let made = template["Resources"].as_object().into_iter().flatten();
+        let sets = made.filter(|(_, made)| made["Type"] == SET).map(|(id, made)| Resource {
+            path: format!("{under}/{id}"),
+            kind: SET.to_owned(),
+            sentence: made["Metadata"]["Inlet"]["Sentence"].as_str().unwrap_or("").to_owned(),
+            deletion_policy: "Delete".to_owned(),
+        });
+        resources.splice(at + 1..at + 1, sets.collect::<Vec<_>>());
+        Ok(())
     }
 
     /// The stack as it is to become, of the packages as they are now.

@@ -1,6 +1,7 @@
 //! `inlet template`: the files that describe what stands on AWS.
 
 use anyhow::Context;
+use inlet_deploy::firewall;
 use inlet_deploy::templates::{self, Environment, File, Shape};
 
 use super::misnamed;
@@ -32,7 +33,12 @@ pub(super) fn run(args: &TemplateArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     match &args.name {
-        Some(name) => report::data(find(name, shape)?.text.trim_end()),
+        Some(name) => match (find(name, shape)?, &args.firewall) {
+            (File { path: firewall::TEMPLATE, .. }, Some(file)) => {
+                report::data(super::firewall::template(file)?.trim_end())
+            }
+            (file, _) => report::data(file.text.trim_end()),
+        },
         None => templates::FILES.iter().try_for_each(|file| report::data(file.path)),
     }
 }
