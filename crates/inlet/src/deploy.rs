@@ -28,19 +28,11 @@ use crate::wire;
 
 /// Does what the command line asks for, with the rules in `firewall` where there are such.
 pub(crate) fn run(command: DeployCommand, firewall: Option<PathBuf>) -> anyhow::Result<()> {
+    let waf = firewall.as_deref().map(firewall::template).transpose()?;
     match command {
-        DeployCommand::Template(mut args) => {
-            args.firewall = firewall;
-            template::run(&args)
-        }
-        DeployCommand::Plan(mut args) => {
-            args.release.firewall = firewall;
-            until_interrupted(plan::run(&args))
-        }
-        DeployCommand::Deploy(mut args) => {
-            args.release.firewall = firewall;
-            until_interrupted(apply::run(&args))
-        }
+        DeployCommand::Template(args) => template::run(&args, waf.as_deref()),
+        DeployCommand::Plan(args) => until_interrupted(plan::run(&args, waf)),
+        DeployCommand::Deploy(args) => until_interrupted(apply::run(&args, waf)),
         DeployCommand::Destroy(args) => until_interrupted(destroy::run(&args)),
     }
 }

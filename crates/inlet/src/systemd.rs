@@ -1,6 +1,9 @@
 //! What systemd gives a service and wants to hear of it: sockets that listen already, readiness,
 //! and a sign of life. Without systemd all of it does nothing.
 
+#[cfg(feature = "edge")]
+pub(crate) mod reload;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -44,21 +47,6 @@ pub(crate) fn ready() {
     if let Some(patience) = sd_notify::watchdog_enabled() {
         tokio::spawn(give_signs_of_life(patience));
     }
-}
-
-/// Says that settings are being read anew; [`reloaded`] says that they were.
-pub(crate) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "systemd could not be told of the reload"),
-    }
-}
-
-/// Says that a reload is over, and what `systemctl status` is to show of it.
-pub(crate) fn reloaded(came_of_it: &str) {
-    // The message is lines, of which this is one.
-    let came_of_it = came_of_it.replace(['\n', '\r'], " ");
-    notify(&[NotifyState::Ready, NotifyState::Status(&came_of_it)]);
 }
 
 /// Says that the process is stopping.

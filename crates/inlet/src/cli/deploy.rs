@@ -61,9 +61,6 @@ pub(crate) struct ReleaseArgs {
     pub(crate) image_binary: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) look: LookArgs,
-    /// The setting `firewall`: its rules are deployed as well
-    #[arg(skip)]
-    pub(crate) firewall: Option<PathBuf>,
 }
 
 /// How often a stack that is changing is looked at.
@@ -134,7 +131,4 @@ pub(crate) struct TemplateArgs {
     /// Write all files into this directory, to deploy them without Inlet
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     pub(crate) output: Option<PathBuf>,
-    /// The setting `firewall`: its rules are shown in the template waf
-    #[arg(skip)]
-    pub(crate) firewall: Option<PathBuf>,
 }

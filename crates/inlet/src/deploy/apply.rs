@@ -42,10 +42,11 @@ impl Outcome {
 }
 
 /// Deploys.
-pub(super) async fn run(args: &DeployArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: &DeployArgs, waf: Option<String>) -> anyhow::Result<()> {
     // What can't be packaged is told before anything is asked or changed.
-    let package = Package::make(args.release.environment.shape.into(), &args.release)?;
-    let mut target = Target::open(&args.release).await?;
+    let package =
+        Package::make(args.release.environment.shape.into(), &args.release, waf.as_deref())?;
+    let mut target = Target::open(&args.release, waf).await?;
     let foundation = lay(&target, args).await?;
     let artifacts = foundation.artifacts(&target.place.account);
     if let Package::Image { .. } = &package {

@@ -35,8 +35,12 @@ pub(super) enum Package {
 }
 
 impl Package {
-    /// Packages the executable of a shape.
-    pub(super) fn make(shape: Shape, args: &ReleaseArgs) -> anyhow::Result<Self> {
+    /// Packages the executable of a shape, with `waf` as the firewall's template where it is given.
+    pub(super) fn make(
+        shape: Shape,
+        args: &ReleaseArgs,
+        waf: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let path = match shape {
             Shape::Serverless => function_binary(args.function_binary.as_deref())?,
             Shape::Containers => match &args.image_binary {
@@ -54,13 +58,13 @@ impl Package {
             Shape::Serverless => {
                 let zip = function_zip(&executable).map_err(unpackaged)?;
                 let list = list(&zip)?;
-                let release = with_rules(Release::new(Some(zip), Some(list)), args)?;
+                let release = with_rules(Release::new(Some(zip), Some(list)), waf);
                 Self::Zip { release, architecture }
             }
             Shape::Containers => {
                 let image = Image::new(&executable, VERSION).map_err(unpackaged)?;
                 let release = Release::new(None, Some(list(&image.manifest.bytes)?));
-                let release = with_rules(release, args)?;
+                let release = with_rules(release, waf);
                 Self::Image { image, release, architecture }
             }
         };
@@ -88,11 +92,11 @@ impl Package {
 }
 
 /// The release with the operator's firewall rules, where there are such.
-fn with_rules(release: Release, args: &ReleaseArgs) -> anyhow::Result<Release> {
-    Ok(match &args.firewall {
-        Some(file) => release.with_file(firewall::TEMPLATE, super::firewall::template(file)?),
+fn with_rules(release: Release, waf: Option<&str>) -> Release {
+    match waf {
+        Some(text) => release.with_file(firewall::TEMPLATE, text.to_owned()),
         None => release,
-    })
+    }
 }
 
 /// The executable of functions: the one given, or the one beside this, or the one that

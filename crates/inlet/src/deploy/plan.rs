@@ -22,8 +22,8 @@ pub(super) struct Section {
 }
 
 /// Prints the plan with costs and permissions.
-pub(super) async fn run(args: &PlanArgs) -> anyhow::Result<()> {
-    let target = Target::open(&args.release).await?;
+pub(super) async fn run(args: &PlanArgs, waf: Option<String>) -> anyhow::Result<()> {
+    let target = Target::open(&args.release, waf).await?;
     let sections = sections(&target, &args.release).await?;
     let all: Vec<_> = sections.iter().flat_map(|one| one.plan.changes.clone()).collect();
     let actions = Actions::of(&Plan { changes: all })?;
@@ -77,7 +77,7 @@ async fn sections(target: &Target, args: &ReleaseArgs) -> anyhow::Result<Vec<Sec
     if let Some(hint) = why {
         return Err(Hinted::new(format!("{stack} is in {}", state.status), hint).into());
     }
-    let package = Package::make(target.environment.shape(), args)?;
+    let package = Package::make(target.environment.shape(), args, target.waf())?;
     // Templates have a name of their bytes: uploading them changes nothing that is there.
     let artifacts = foundation.artifacts(&target.place.account);
     package.release().upload(&artifacts, false).await.map_err(failed)?;

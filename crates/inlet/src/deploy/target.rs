@@ -32,7 +32,7 @@ pub(super) struct Target {
     /// The registry of its images, where there is one.
     pub(super) registry: Option<StackState>,
     /// The firewall's template with the operator's rules, where there are such.
-    firewall: Option<String>,
+    waf: Option<String>,
 }
 
 impl Place {
@@ -48,13 +48,12 @@ impl Place {
 
 impl Target {
     /// Reads what stands there and what was given for it.
-    pub(super) async fn open(args: &ReleaseArgs) -> anyhow::Result<Self> {
+    pub(super) async fn open(args: &ReleaseArgs, waf: Option<String>) -> anyhow::Result<Self> {
         let shape = Shape::from(args.environment.shape);
         // Words that don't fit are told before anybody is asked.
         let now = given_now(args)?;
         let name = &args.environment.env;
         check(name, &now, shape)?;
-        let firewall = args.firewall.as_deref().map(super::firewall::template).transpose()?;
         let place = Place::open(&args.look).await?;
         let foundation = Foundation::find(&place.stacks).await.map_err(failed)?;
         let stack = format!("inlet-{name}-{}", shape.word());
@@ -84,7 +83,7 @@ impl Target {
                 place.stacks.state(&stack).await.map_err(failed)?
             }
         };
-        Ok(Self { place, environment, foundation, given, state, registry, firewall })
+        Ok(Self { place, environment, foundation, given, state, registry, waf })
     }
 
     /// What the environment's templates make.
@@ -96,13 +95,18 @@ impl Target {
         Ok(resources)
     }
 
+    /// The firewall's template with the operator's rules, where there are such.
+    pub(super) fn waf(&self) -> Option<&str> {
+        self.waf.as_deref()
+    }
+
     /// Adds what the operator's firewall rules add to the firewall's template.
     fn add_address_sets(&self, resources: &mut Vec<Resource>) -> anyhow::Result<()> {
         const SET: &str = "AWS::WAFv2::IPSet";
         let Some(at) = resources.iter().position(|one| one.kind == "AWS::WAFv2::WebACL") else {
             return Ok(());
         };
-        let Some(text) = &self.firewall else { return Ok(()) };
+        let Some(text) = &self.waf else { return Ok(()) };
         let template = templates::parse(firewall::TEMPLATE, text)?;
         let under = resources[at].path.rsplit_once('/').map_or("", |(under, _)| under).to_owned();
         let made = template["Resources"].as_object().into_iter().flatten();

@@ -9,7 +9,7 @@ use crate::cli::deploy::TemplateArgs;
 use crate::report::{self, Hinted};
 
 /// Prints a file, the list of them, parameters, or the differences of environments.
-pub(super) fn run(args: &TemplateArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &TemplateArgs, waf: Option<&str>) -> anyhow::Result<()> {
     let shape = Shape::from(args.shape);
     if let [left, right] = &args.diff[..] {
         return differences(left, right, shape);
@@ -33,10 +33,8 @@ pub(super) fn run(args: &TemplateArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     match &args.name {
-        Some(name) => match (find(name, shape)?, &args.firewall) {
-            (File { path: firewall::TEMPLATE, .. }, Some(file)) => {
-                report::data(super::firewall::template(file)?.trim_end())
-            }
+        Some(name) => match (find(name, shape)?, waf) {
+            (File { path: firewall::TEMPLATE, .. }, Some(text)) => report::data(text.trim_end()),
             (file, _) => report::data(file.text.trim_end()),
         },
         None => templates::FILES.iter().try_for_each(|file| report::data(file.path)),

@@ -79,16 +79,16 @@ impl Kept {
                 _ = self.stop.wait() => break,
                 hangup = hangups.recv() => if hangup.is_none() { break },
             }
-            systemd::reloading();
+            systemd::reload::begun();
             match self.reload().await {
                 Ok(()) => {
                     tracing::info!("the settings were taken up anew");
-                    systemd::reloaded("the settings were taken up anew");
+                    systemd::reload::done("the settings were taken up anew");
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
                     tracing::error!(error, "not all settings were taken up; the others stay");
-                    systemd::reloaded(&format!("not all settings were taken up: {error}"));
+                    systemd::reload::done(&format!("not all settings were taken up: {error}"));
                 }
             }
             following.abort();

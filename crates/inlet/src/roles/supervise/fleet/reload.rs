@@ -22,10 +22,10 @@ impl Fleet {
     /// Replaces every instance by one of the binary and the settings of this moment, one at a
     /// time, each only once the new one is ready and the edge knows it.
     pub(super) async fn reload(&mut self) -> Reply {
-        systemd::reloading();
+        systemd::reload::begun();
         let reply = self.replace_all().await;
         let (Reply::Done(said) | Reply::Refused(said)) = &reply;
-        systemd::reloaded(said);
+        systemd::reload::done(said);
         reply
     }
 
