@@ -4,11 +4,15 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::EXPECT;
+use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use inlet_core::rejection::Rejection;
 use inlet_server::ConnectionState;
 use tokio::time::{Instant, Sleep};
+
+use crate::call::content_length;
 
 /// How many frames without a byte a body may have. HTTP/2 lets a client send them for ever.
 const EMPTY_FRAMES_MAX: u32 = 100;
@@ -16,10 +20,15 @@ const EMPTY_FRAMES_MAX: u32 = 100;
 /// How much may be set aside at once on the word of a `Content-Length`, in bytes.
 const TRUSTED_BYTES_MAX: usize = 64 << 10;
 
+/// How much of a body that nobody reads is read and let go, in bytes.
+const DISCARDED_BYTES_MAX: usize = 64 << 10;
+/// How long such a body is waited for.
+const DISCARD_WAIT: Duration = Duration::from_secs(1);
+
 /// The body of a request.
 pub(crate) enum RequestBody<'a> {
-    /// It comes over a connection.
-    Coming(Incoming, &'a ConnectionState),
+    /// It comes over a connection; whoever reads it takes it.
+    Coming(&'a mut Option<Incoming>, &'a ConnectionState),
     /// It came whole, with the request.
     Whole(Bytes),
 }
@@ -28,7 +37,7 @@ impl RequestBody<'_> {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::Coming(body, _) => body.is_end_stream(),
+            Self::Coming(body, _) => body.as_ref().is_none_or(Incoming::is_end_stream),
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -44,12 +53,29 @@ impl RequestBody<'_> {
 /// client goes away, and [`Rejection::RequestMalformed`] where its framing is wrong.
 pub(crate) async fn read(body: RequestBody<'_>, bytes_max: usize) -> Result<Bytes, Rejection> {
     match body {
-        RequestBody::Coming(body, connection) => coming(body, bytes_max, connection).await,
+        RequestBody::Coming(body, connection) => match body.take() {
+            Some(body) => coming(body, bytes_max, connection).await,
+            None => Ok(Bytes::new()),
+        },
         RequestBody::Whole(bytes) if bytes.len() > bytes_max => {
             Err(Rejection::BodyTooLarge { limit_bytes: bytes_max })
         }
         RequestBody::Whole(bytes) => Ok(bytes),
     }
+}
+
+/// Reads what nobody read of a request that is refused, and lets go of it: else the connection
+/// could not be used again, and the client, who does not know that, might send its next request
+/// into it. Tells whether all has come: it is not waited for long, nor where it is large.
+pub(crate) async fn discarded(body: Incoming, head: &Parts, connection: &ConnectionState) -> bool {
+    let is_small =
+        content_length(&head.headers).is_some_and(|length| length <= DISCARDED_BYTES_MAX as u64);
+    // Who asks whether to send it is told by the answer not to.
+    if !is_small || head.headers.contains_key(EXPECT) {
+        return false;
+    }
+    let reading = coming(body, DISCARDED_BYTES_MAX, connection);
+    tokio::time::timeout(DISCARD_WAIT, reading).await.is_ok_and(|read| read.is_ok())
 }
 
 async fn coming(

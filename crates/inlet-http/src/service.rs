@@ -18,7 +18,7 @@ use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal,
 
 use crate::answer::{Answer, Content, Handled};
 use crate::app::App;
-use crate::body::RequestBody;
+use crate::body::{self, RequestBody};
 use crate::call::Call;
 use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem, chain};
@@ -45,14 +45,22 @@ impl Service for App {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers);
+        let mut body = Some(body);
         let (row, handled) = match before(&connection, &head) {
             Some(handled) => (Metrics::NO_ROUTE, handled),
             None => {
-                let body = RequestBody::Coming(body, &connection);
+                let body = RequestBody::Coming(&mut body, &connection);
                 handle(&self, connection.is_secure(), &head, body, &id).await
             }
         };
-        Ok(connection.answer(self.finished(begun, row, handled, &head, &id)))
+        let mut answer = self.finished(begun, row, handled, &head, &id);
+        if let Some(unread) = body.filter(|body| !body.is_end_stream())
+            && !body::discarded(unread, &head, &connection).await
+            && head.version <= Version::HTTP_11
+        {
+            answer.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        Ok(connection.answer(answer))
     }
 
     fn counters(&self) -> &ConnectionCounters {

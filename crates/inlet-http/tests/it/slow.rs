@@ -187,3 +187,26 @@ async fn save_and_store(server: &Harness, body: String) -> String {
     server.persist().await;
     answer.json()["MessageId"].as_str().unwrap().to_owned()
 }
+
+#[tokio::test]
+async fn a_connection_whose_request_is_refused_before_its_body_came_can_be_used_again() {
+    let server = Harness::start().await;
+    let mut client = Connection::open(server.address).await;
+    for _ in 0..2 {
+        // The head alone; the answer must not be the end of what the client may send.
+        client.send("POST /api/save HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").await;
+        client.send("[1]").await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (401, None));
+    }
+    // A body that does not come is not waited for long, and a large one not at all: then the
+    // client is told not to use the connection again.
+    for length in [3, 1 << 20] {
+        let mut client = Connection::open(server.address).await;
+        let head =
+            format!("POST /api/save HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        client.send(head).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+    }
+}

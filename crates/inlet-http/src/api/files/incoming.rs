@@ -85,9 +85,12 @@ impl<'a> IncomingFile<'a> {
     ) -> Result<Self, Rejection> {
         let headers = &call.head.headers;
         let source = match body {
-            RequestBody::Coming(body, connection) => {
-                Source::Coming(PacedBody::new(body, connection.deadlines()), connection)
-            }
+            RequestBody::Coming(body, connection) => match body.take() {
+                Some(body) => {
+                    Source::Coming(PacedBody::new(body, connection.deadlines()), connection)
+                }
+                None => Source::Whole(None),
+            },
             RequestBody::Whole(bytes) => Source::Whole(Some(bytes)),
         };
         Ok(Self {
