@@ -10,6 +10,8 @@ mod servers;
 use scenario::works_as_promised;
 use servers::{AWS, Namespace, POSTGRES, REDIS, start};
 
+use crate::files::{pass, peak_kib};
+
 /// Runs `inlet up` with these flags and holds it to what a user expects.
 fn up_with(flags: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
@@ -37,6 +39,20 @@ fn documents_wait_in_sqs() {
 #[test]
 fn summaries_live_in_s3() {
     up_with(&["--bucket", &AWS.bucket()]);
+}
+
+#[test]
+fn a_file_passes_to_s3_and_back_through_little_memory() {
+    const BYTES: u64 = 192 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    std::fs::File::create(&source).unwrap().set_len(BYTES).unwrap();
+    let data = directory.path().join("data");
+    let server = start("up", &data, &["--bucket", &AWS.bucket()], AWS.variables());
+    let before = peak_kib(server.pid());
+    pass(server.plain_address(), &source, BYTES);
+    let more = peak_kib(server.pid()) - before;
+    assert!(more < 64 << 10, "{more} KiB more");
 }
 
 #[test]

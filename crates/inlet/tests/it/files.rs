@@ -10,7 +10,7 @@ use crate::server::{Server, TOKEN, inlet};
 use crate::supervise::Fleet;
 
 /// The most memory that a process had, in KiB.
-fn peak_kib(pid: impl std::fmt::Display) -> u64 {
+pub(crate) fn peak_kib(pid: impl std::fmt::Display) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -49,7 +49,7 @@ fn done(output: Output) -> String {
 }
 
 /// Sends the file, and reads it back.
-fn pass(address: &str, source: &Path, bytes: u64) {
+pub(crate) fn pass(address: &str, source: &Path, bytes: u64) {
     let mut upload = TcpStream::connect(address).unwrap();
     let head = format!(
         "PUT /api/files/large HTTP/1.1\r\nHost: a\r\nX-Auth-Token: {TOKEN}\r\n\

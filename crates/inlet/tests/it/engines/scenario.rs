@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::servers::AWS;
-use crate::server::{Server, inlet, until};
+use crate::server::{Server, TOKEN, inlet, until};
 
 /// Sends, reads, repeats, conflicts, erases and sums up.
 pub(super) fn works_as_promised(server: &Server, data: &Path, flags: &[&str]) {
@@ -16,8 +16,40 @@ pub(super) fn works_as_promised(server: &Server, data: &Path, flags: &[&str]) {
     an_erased_document_stays_erased(server);
     a_large_document_is_no_exception(server);
     a_summary_is_written(server, data, flags);
+    a_file_is_put_whole_and_in_parts(server);
     let ready = server.get("/readyz");
     assert_eq!(ready.status, 200, "{}", ready.text());
+}
+
+fn a_file_is_put_whole_and_in_parts(server: &Server) {
+    let put = |path: &str, body: &[u8]| {
+        let url = format!("{}{path}", server.plain());
+        let mut answer = ureq::put(url).header("X-Auth-Token", TOKEN).send(body).unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.body_mut().read_to_string().unwrap())
+    };
+    let whole = put("/api/files/a/b%20c.txt", b"0123456789");
+    assert_eq!(whole.0, 201, "{}", whole.1);
+    assert_eq!(server.get("/api/files/a/b%20c.txt").body, b"0123456789");
+    let path = "/api/files/in/parts";
+    let begun = server.post(&format!("{path}?uploads"), &[], b"").json();
+    let upload = begun["uploadId"].as_str().unwrap();
+    let first = vec![b'x'; 5 << 20];
+    for (number, part) in [(1, first.as_slice()), (2, b"the end")] {
+        let answer = put(&format!("{path}?uploadId={upload}&partNumber={number}"), part);
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    }
+    let parts = server.get(&format!("{path}?uploadId={upload}")).json();
+    assert_eq!(parts["parts"].as_array().unwrap().len(), 2);
+    let made = server.post(&format!("{path}?uploadId={upload}"), &[], b"");
+    assert_eq!(made.status, 201, "{}", made.text());
+    let found = server.get(path);
+    assert!(found.body == [first.as_slice(), b"the end"].concat());
+    assert!(found.headers["etag"].to_str().unwrap().ends_with("-2\""));
+    let listed = server.get("/api/files?prefix=in/").json();
+    assert_eq!(listed["files"][0]["key"], "in/parts");
+    assert_eq!(server.delete(path).status, 204);
+    assert_eq!(server.get(path).status, 404);
 }
 
 fn a_document_comes_back_byte_for_byte(server: &Server) {
