@@ -331,6 +331,8 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
         let hint = "use error, warn, info, debug, or a filter such as inlet_log=debug,info";
         Hinted::usage(format!("log_level = {:?}: {error}", settings.log_level), hint)
     })?;
+    // It warns with each object in parts that it can't check; we check those that we cut.
+    let filter = filter.add_directive("aws_sdk_s3::http_response_checksum=error".parse()?);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if settings.log_json {
         lines.json().try_init()
