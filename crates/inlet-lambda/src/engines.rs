@@ -159,7 +159,6 @@ pub(crate) async fn store(
 ) -> anyhow::Result<Opened> {
     let scheme = settings.store.split(':').next().unwrap_or_default();
     match scheme {
-        #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => crate::database::open(&settings.store, secrets).await,
         "dynamodb" => {
             let (overflow, options) = (Arc::clone(overflow), DynamoOptions::default());

@@ -122,7 +122,8 @@ impl Event {
             .and_then(|stage| path.strip_prefix(&format!("/{stage}")))
             .filter(|rest| rest.starts_with('/') || rest.is_empty());
         let own = own.unwrap_or(path);
-        Some(if own.is_empty() { "/".to_owned() } else { own.replace(' ', "%20") })
+        // HTTP APIs decode it: what can't be in a path is written as it came. A `%` stands.
+        Some(if own.is_empty() { "/".to_owned() } else { escaped(own, b"/%-._~!$&'()*+,;=:@") })
     }
 
     fn query(&self) -> String {
@@ -182,9 +183,14 @@ impl Event {
 }
 
 fn encoded(text: &str) -> String {
+    escaped(text, b"-._~")
+}
+
+/// `text` with all but letters, digits and what is in `kept` as `%XX`.
+fn escaped(text: &str, kept: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
@@ -273,6 +279,18 @@ mod tests {
         let (shape, request) = request(include_str!("../tests/it/events/url.json"));
         assert_eq!(shape, Shape::Two);
         assert_eq!((request.method(), request.uri().path()), (&Method::GET, "/api/streams"));
+    }
+
+    #[test]
+    fn a_path_that_came_decoded_is_a_path_again() {
+        let path = |raw: &str| {
+            let event = json!({
+                "version": "2.0", "rawPath": raw, "requestContext": { "http": { "method": "GET" } }
+            });
+            request(&event.to_string()).1.uri().to_string()
+        };
+        assert_eq!(path("/api/files/a b/über?.txt"), "/api/files/a%20b/%C3%BCber%3F.txt");
+        assert_eq!(path("/api/files/a%2Fb"), "/api/files/a%2Fb");
     }
 
     #[test]

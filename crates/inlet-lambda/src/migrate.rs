@@ -13,15 +13,11 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Value> {
     let aws = Aws::from_environment().await;
     let secrets = engines::secrets(settings, &aws).await?;
     match settings.store.split(':').next().unwrap_or_default() {
-        #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let applied = crate::database::migrate(&settings.store, secrets.as_ref()).await?;
             tracing::info!(?applied, "the schema is what this release needs");
             Ok(serde_json::json!({ "applied": applied }))
         }
-        other => {
-            drop(secrets);
-            bail!("INLET_STORE = {other}: this function migrates postgres://")
-        }
+        other => bail!("INLET_STORE = {other}: this function migrates postgres://"),
     }
 }

@@ -82,7 +82,11 @@ impl Source<'_> {
     /// The part of that number: shorter than [`part_bytes`] only at the end.
     async fn part(&mut self, number: i32) -> Result<Bytes, Failure> {
         let size = part_bytes(number);
-        let mut part = BytesMut::new();
+        // At once as large as it becomes: what grows leaves its smaller selves to the allocator.
+        let left = self.body.bytes_left().map_or(size, |left| {
+            usize::try_from(left).unwrap_or(size).saturating_add(self.rest.len())
+        });
+        let mut part = BytesMut::with_capacity(left.min(size));
         loop {
             let take = self.rest.len().min(size - part.len());
             part.extend_from_slice(&self.rest.split_to(take));
