@@ -29,7 +29,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The largest piece of a body that hyper gathers, in bytes.
-const READ_BYTES_MAX: usize = 64 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
 
 const HTTP2_STREAMS_MAX: u32 = 128;
 /// Streams that a client opened and reset before we took them (CVE-2023-44487).

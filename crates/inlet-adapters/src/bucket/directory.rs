@@ -27,26 +27,30 @@ mod layout;
 mod list;
 mod meta;
 mod parts;
+mod stage;
 mod upload;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
     Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta, Part, PartNumber, UploadId,
 };
-use tokio::task::{self, JoinHandle};
+use sha2::{Digest, Sha256};
+use tokio::task::{self, JoinError};
 
 use self::body::FileBody;
 use self::layout::Layout;
+use self::stage::Stage;
 use self::upload::Upload;
 
-/// How many bytes are written and read at a time. Two such pieces are held an object: one on its
-/// way to or from the disk, one on its way from or to the client.
+/// How many bytes are written and read at a time.
 const PIECE_BYTES: usize = 512 << 10;
 
 /// A [`Bucket`] in a directory.
@@ -81,31 +85,70 @@ impl DirectoryBucket {
         finished(task::spawn_blocking(move || work(&layout))).await
     }
 
-    /// Writes the whole of `body` to a file that is no object yet.
-    async fn write(&self, body: &mut dyn ByteStream) -> Result<Upload, Failure> {
+    /// Writes the whole of `body` to a file that is no object yet, and gives its SHA-256 too.
+    async fn write(&self, body: &mut dyn ByteStream) -> Result<(Upload, String), Failure> {
         let layout = Arc::clone(&self.layout);
-        // While one piece is written and hashed, the next one arrives.
-        let mut working = task::spawn_blocking(move || Upload::begin(&layout));
-        loop {
-            let gathered = gather(body).await;
-            let upload = finished(working).await?;
-            let (pieces, ended) = match gathered {
-                Ok(gathered) => gathered,
-                Err(failure) => {
+        let mut writing = Stage::begin(move || Upload::begin(&layout), Upload::write);
+        let mut hashing = Stage::begin(|| Ok(Sha256::new()), hash);
+        let hash = match take_in(body, &mut writing, &mut hashing).await {
+            Ok(()) => hashing.finish().await,
+            Err(failure) => Err(failure),
+        };
+        match hash {
+            Ok(hash) => {
+                let lost = || Failure::new(FailureKind::Unavailable, "write", "an object");
+                let upload = writing.finish().await?.ok_or_else(lost)?;
+                Ok((upload, hex(&hash.ok_or_else(lost)?.finalize())))
+            }
+            Err(failure) => {
+                // Nothing is left of it when that is told.
+                if let Some(upload) = writing.stop().await {
                     let dropped = move |_: &Layout| {
                         drop(upload);
                         Ok(())
                     };
                     self.blocking(dropped).await?;
-                    return Err(failure);
                 }
-            };
-            working = task::spawn_blocking(move || upload.write(&pieces));
-            if ended {
-                return finished(working).await;
+                Err(failure)
             }
         }
     }
+}
+
+/// Gives the whole of `body` to both, while they work.
+async fn take_in(
+    body: &mut dyn ByteStream,
+    writing: &mut Stage<Upload>,
+    hashing: &mut Stage<Sha256>,
+) -> Result<(), Failure> {
+    loop {
+        let (pieces, is_last) = {
+            let mut gathering = pin!(gather(body));
+            loop {
+                tokio::select! {
+                    gathered = &mut gathering => break gathered?,
+                    worked = writing.turn() => worked?,
+                    worked = hashing.turn() => worked?,
+                }
+            }
+        };
+        writing.add(&pieces);
+        hashing.add(&pieces);
+        if is_last {
+            return Ok(());
+        }
+        while writing.is_full() || hashing.is_full() {
+            tokio::select! {
+                worked = writing.turn() => worked?,
+                worked = hashing.turn() => worked?,
+            }
+        }
+    }
+}
+
+fn hash(mut hash: Sha256, pieces: &[Bytes]) -> Result<Sha256, Failure> {
+    pieces.iter().for_each(|piece| hash.update(piece));
+    Ok(hash)
 }
 
 #[async_trait]
@@ -116,13 +159,9 @@ impl Bucket for DirectoryBucket {
         content_type: &str,
         body: &mut dyn ByteStream,
     ) -> Result<ObjectMeta, Failure> {
-        let upload = self.write(body).await?;
+        let (upload, sha256) = self.write(body).await?;
         let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
-        self.blocking(move |layout| {
-            let (sha256, _) = upload.sha256();
-            upload.commit(layout, &key, content_type, sha256, now)
-        })
-        .await
+        self.blocking(move |layout| upload.commit(layout, &key, content_type, sha256, now)).await
     }
 
     async fn get(
@@ -175,8 +214,9 @@ impl Bucket for DirectoryBucket {
         if !self.blocking(move |layout| parts::is_there(layout, &its_key, &its_upload)).await? {
             return Ok(None);
         }
-        let written = self.write(body).await?;
-        self.blocking(move |layout| parts::put(layout, &key, &upload, number, written)).await
+        let (written, sha256) = self.write(body).await?;
+        self.blocking(move |layout| parts::put(layout, &key, &upload, number, written, sha256))
+            .await
     }
 
     async fn parts(
@@ -206,7 +246,9 @@ impl Bucket for DirectoryBucket {
 }
 
 /// Waits for work on a blocking thread.
-async fn finished<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+async fn finished<T>(
+    work: impl Future<Output = Result<Result<T, Failure>, JoinError>>,
+) -> Result<T, Failure> {
     work.await.map_err(|error| {
         let cause: Box<dyn Error + Send + Sync> = Box::from(error);
         Failure::new(FailureKind::Unavailable, "finish", "work on the bucket").because(cause)

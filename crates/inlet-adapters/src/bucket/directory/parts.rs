@@ -108,10 +108,11 @@ pub(super) fn put(
     upload: &UploadId,
     number: PartNumber,
     written: Upload,
+    sha256: String,
 ) -> Result<Option<Part>, Failure> {
     let Some(locked) = Locked::open(layout, key, upload)? else { return Ok(None) };
     let failed = |error| files::failure(error, "put a part into", &locked.directory);
-    let (sha256, bytes) = written.sha256();
+    let bytes = written.bytes();
     let path = locked.directory.join(format!("{:05}-{sha256}", number.get()));
     written.place(&path).map_err(failed)?;
     for before in lying(&locked.directory).map_err(failed)? {

@@ -7,10 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use inlet_core::document::{Timestamp, hex};
+use inlet_core::document::Timestamp;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ObjectMeta};
-use sha2::{Digest, Sha256};
 
 use super::layout::{self, Layout};
 use super::meta::{self, Sidecar, Told};
@@ -19,7 +18,7 @@ use crate::files;
 /// How many slices are handed to the system at once.
 const SLICES_MAX: usize = 64;
 /// How much is written before the disk is set to work on it, in bytes.
-const FLUSH_BYTES: u64 = 32 << 20;
+const FLUSH_BYTES: u64 = 8 << 20;
 /// How often a moment is looked for that tells an object from the one before it.
 const MOMENTS_MAX: i64 = 64;
 
@@ -28,7 +27,6 @@ const MOMENTS_MAX: i64 = 64;
 pub(super) struct Upload {
     file: File,
     path: PathBuf,
-    sha256: Sha256,
     bytes: u64,
     /// Up to where the disk was set to work.
     flushed: u64,
@@ -44,11 +42,9 @@ impl Upload {
         let in_use = layout.use_tmp().map_err(failed)?;
         let path = files::random_path(layout.tmp()).map_err(failed)?;
         let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
-        let sha256 = Sha256::new();
         Ok(Self {
             file,
             path,
-            sha256,
             bytes: 0,
             flushed: 0,
             flushing: None,
@@ -63,10 +59,7 @@ impl Upload {
             let mut slices: Vec<_> = some.iter().map(|piece| IoSlice::new(piece)).collect();
             write_all(&mut self.file, &mut slices)
                 .map_err(|error| files::failure(error, "write", &self.path))?;
-            for piece in some {
-                self.sha256.update(piece);
-                self.bytes += piece.len() as u64;
-            }
+            self.bytes += some.iter().map(|piece| piece.len() as u64).sum::<u64>();
         }
         self.flush_behind().map_err(|error| files::failure(error, "write", &self.path))?;
         Ok(self)
@@ -101,7 +94,7 @@ impl Upload {
         self.file.sync_all()
     }
 
-    /// Copies the `bytes` of a part behind what is there. They are not hashed.
+    /// Copies the `bytes` of a part behind what is there.
     pub(super) fn copy(mut self, part: &mut File, bytes: u64) -> Result<Self, Failure> {
         let copied = io::copy(part, &mut self.file)
             .map_err(|error| files::failure(error, "write", &self.path))?;
@@ -112,9 +105,9 @@ impl Upload {
         Ok(self)
     }
 
-    /// The checksum of what was written, and its size in bytes.
-    pub(super) fn sha256(&self) -> (String, u64) {
-        (hex(&self.sha256.clone().finalize()), self.bytes)
+    /// The size of what was written, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Gives it, synced, the name `path`; that it lasts is left to the caller.
