@@ -23,6 +23,7 @@
 //! processes, by a lock on the directory of the metadata.
 
 mod body;
+mod direct;
 mod layout;
 mod list;
 mod meta;

@@ -1,13 +1,17 @@
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use inlet_adapters::bucket::DirectoryBucket;
-use inlet_core::failure::FailureKind;
-use inlet_core::ports::{Bucket, BucketKey, FixedBytes, PartNumber, SystemClock};
+use inlet_core::document::hex;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::{Bucket, BucketKey, ByteStream, FixedBytes, PartNumber, SystemClock};
 use inlet_testkit::clock::ManualClock;
 use inlet_testkit::contract::bucket::BucketFixture;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 struct Directory {
@@ -102,6 +106,33 @@ async fn an_object_is_a_plain_file_under_its_own_name() {
     put(&directory.bucket(), "summaries/2026-W47.html", "<p>").await;
     let file = directory.root().join("2/summaries/2026-W47.html");
     assert_eq!(fs::read_to_string(file).unwrap(), "<p>");
+}
+
+/// Large ones are written past the page cache, by whole blocks, and what is left otherwise.
+#[tokio::test]
+async fn an_object_of_any_size_is_there_to_its_last_byte() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    for bytes in [0, 1, 4_095, 524_287, 524_288, 1_048_576, 1_048_577, 3_149_823, 4_194_304] {
+        let mut body = vec![0; bytes];
+        getrandom::fill(&mut body).unwrap();
+        let mut pieces = Pieces(body.chunks(100_003).map(Bytes::copy_from_slice).collect());
+        let meta = bucket.put(&key("some"), "text/plain", &mut pieces).await.unwrap();
+        let expected = hex(&Sha256::digest(&body));
+        assert_eq!((meta.bytes, &meta.sha256), (bytes as u64, &expected));
+        assert!(fs::read(directory.object("some")).unwrap() == body, "{bytes} bytes");
+        assert_eq!(bucket.head(&key("some")).await.unwrap(), Some(meta));
+    }
+    assert_eq!(directory.remains().await, Vec::<String>::new());
+}
+
+struct Pieces(VecDeque<Bytes>);
+
+#[async_trait]
+impl ByteStream for Pieces {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        self.0.pop_front().map(Ok)
+    }
 }
 
 #[tokio::test]

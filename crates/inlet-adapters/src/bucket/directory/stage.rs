@@ -11,7 +11,7 @@ use super::finished;
 
 /// How much may wait for a step, in bytes, before nothing more is taken in. With less, the steps
 /// and the client wait for each other in turn.
-const WAITING_MAX: usize = 1 << 20;
+const WAITING_MAX: usize = 2 << 20;
 
 /// Does its work on all pieces in their order. No thread is held while there is nothing to do: a
 /// client may be slow, and many may be.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +12,8 @@ use inlet_core::document::Timestamp;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ObjectMeta};
 
+use super::PIECE_BYTES;
+use super::direct::Direct;
 use super::layout::{self, Layout};
 use super::meta::{self, Sidecar, Told};
 use crate::files;
@@ -28,6 +31,8 @@ pub(super) struct Upload {
     file: File,
     path: PathBuf,
     bytes: u64,
+    /// Where it is large enough to be written past the page cache.
+    direct: Option<Direct>,
     /// Up to where the disk was set to work.
     flushed: u64,
     flushing: Option<JoinHandle<io::Result<()>>>,
@@ -46,6 +51,7 @@ impl Upload {
             file,
             path,
             bytes: 0,
+            direct: None,
             flushed: 0,
             flushing: None,
             committed: false,
@@ -55,14 +61,40 @@ impl Upload {
 
     /// Writes the pieces behind what is there.
     pub(super) fn write(mut self, pieces: &[Bytes]) -> Result<Self, Failure> {
-        for some in pieces.chunks(SLICES_MAX) {
-            let mut slices: Vec<_> = some.iter().map(|piece| IoSlice::new(piece)).collect();
-            write_all(&mut self.file, &mut slices)
-                .map_err(|error| files::failure(error, "write", &self.path))?;
-            self.bytes += some.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        if self.bytes == 0 && bytes >= PIECE_BYTES as u64 {
+            self.direct = Direct::open(&self.path);
         }
-        self.flush_behind().map_err(|error| files::failure(error, "write", &self.path))?;
+        self.bytes += bytes;
+        self.write_pieces(pieces).map_err(|error| files::failure(error, "write", &self.path))?;
         Ok(self)
+    }
+
+    fn write_pieces(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let Some(mut direct) = self.direct.take() else {
+            for some in pieces.chunks(SLICES_MAX) {
+                let mut slices: Vec<_> = some.iter().map(|piece| IoSlice::new(piece)).collect();
+                write_all(&mut self.file, &mut slices)?;
+            }
+            return self.flush_behind();
+        };
+        for (number, piece) in pieces.iter().enumerate() {
+            if let Some(rest) = direct.write(piece)? {
+                self.file.write_all(direct.rest())?;
+                self.file.write_all(rest)?;
+                return self.write_pieces(&pieces[number + 1..]);
+            }
+        }
+        self.direct = Some(direct);
+        Ok(())
+    }
+
+    /// Writes what fills no buffer.
+    fn write_rest(&mut self) -> io::Result<()> {
+        match self.direct.take() {
+            Some(direct) => self.file.write_all_at(direct.rest(), direct.at()),
+            None => Ok(()),
+        }
     }
 
     /// Sets the disk to work on what is written, while more of it comes: what is to be synced at
@@ -112,6 +144,7 @@ impl Upload {
 
     /// Gives it, synced, the name `path`; that it lasts is left to the caller.
     pub(super) fn place(mut self, path: &Path) -> io::Result<()> {
+        self.write_rest()?;
         self.sync()?;
         fs::rename(&self.path, path)?;
         self.committed = true;
@@ -131,6 +164,7 @@ impl Upload {
         let failed = |error| files::failure(error, "put the object", &path);
         let _lock = layout.lock(key)?;
         let before = meta::current(layout, key)?;
+        self.write_rest().map_err(failed)?;
         let modified = self.stamp(now, before.as_ref()).map_err(failed)?;
         self.sync().map_err(failed)?;
         let told =
