@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -281,10 +282,12 @@ async fn settle(queue: &dyn Queue, delivery: &Delivery) {
 
 /// Receives and settles until `count` documents have come, which is all there are.
 async fn drain(queue: &dyn Queue, count: usize) -> Vec<Document> {
-    let mut came = Vec::new();
+    let (mut came, mut empty) = (Vec::new(), 0);
     while came.len() < count {
         let delivery = queue.receive(limit(700)).await.unwrap();
-        assert!(!delivery.messages.is_empty(), "{} of {count} came", came.len());
+        // A service may have nothing to give for a moment.
+        empty = if delivery.messages.is_empty() { empty + 1 } else { 0 };
+        assert!(empty < 40, "{} of {count} came", came.len());
         came.extend(documents(&delivery));
         settle(queue, &delivery).await;
     }
@@ -316,9 +319,12 @@ async fn fill(queue: &dyn Queue) -> Option<(Vec<Document>, Document)> {
     panic!("{} documents beyond the limit of {bytes_max} bytes were taken", sent.len());
 }
 
-#[allow(clippy::print_stderr, reason = "a test that can't run has to say so")]
+/// Says that the promise can't be tested, past the test harness, which shows no words of tests that
+/// pass: `scripts/contract-tests` counts it as not run.
 fn not_run(why: &str) {
-    eprintln!("not run: {why}");
+    let thread = std::thread::current();
+    let line = format!("not run: {}: {why}\n", thread.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Polls `future` once and drops it: its result, if it was ready at once.
