@@ -88,6 +88,13 @@ pub(crate) struct DeployArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Also bring what every environment of this account and region needs to this release
+    #[arg(long)]
+    pub(crate) with_bootstrap: bool,
+    /// A value for a parameter of that, as GithubRepository=OWNER/NAME; it stays until another is
+    /// given
+    #[arg(long = "bootstrap-parameter", value_name = "NAME=VALUE")]
+    pub(crate) bootstrap_parameters: Vec<String>,
     /// Where the registry of images is reached; where its name says if none is given
     #[arg(long, hide = true, value_name = "URL")]
     pub(crate) registry_url: Option<String>,

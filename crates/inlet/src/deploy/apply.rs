@@ -12,10 +12,10 @@ use inlet_deploy::templates::{self, Resource};
 use super::package::Package;
 use super::plan::Section;
 use super::progress::Progress;
-use super::target::{Target, carried, registry_stack};
+use super::target::{Target, assignments, carried, registry_stack};
 use super::{failed, migration, question, unpackaged};
 use crate::cli::deploy::DeployArgs;
-use crate::report;
+use crate::report::{self, Hinted};
 
 /// What a stack has become.
 pub(super) enum Outcome {
@@ -131,22 +131,43 @@ pub(super) async fn carry_out(
     target.place.stacks.apply(planned, &mut see).await.map_err(failed)
 }
 
-/// Makes what an account and region need once, where it is not there.
+/// Makes what an account and region need once, where it is not there; changes it where that is
+/// wanted. Who deploys otherwise, as CI does, need not be allowed to.
 async fn lay(target: &Target, args: &DeployArgs) -> anyhow::Result<Foundation> {
-    if let Some(foundation) = &target.foundation {
-        return Ok(foundation.clone());
+    let mut parameters = assignments("--bootstrap-parameter", &args.bootstrap_parameters)?;
+    let is_wanted = args.with_bootstrap || !parameters.is_empty();
+    match &target.foundation {
+        Some(foundation) if !is_wanted => return Ok(foundation.clone()),
+        Some(_) => {}
+        None => report::say(
+            "this account and region are new to Inlet: what they need once is made first",
+        ),
     }
-    report::say("this account and region are new to Inlet: what they need once is made first");
     let file = carried("bootstrap.yaml")?;
+    let template = templates::parse(file.path, file.text)?;
+    let known: Vec<_> =
+        template["Parameters"].as_object().into_iter().flat_map(|all| all.keys()).collect();
+    if let Some(name) = parameters.keys().find(|name| !known.contains(name)) {
+        let names: Vec<_> = known.iter().map(|name| name.as_str()).collect();
+        let hint = format!("it has {}", names.join(", "));
+        return Err(Hinted::usage(format!("{BOOTSTRAP} has no parameter {name}"), hint).into());
+    }
+    // What was given before stays, unless this release has no such parameter any more.
+    let before = target.place.stacks.state(BOOTSTRAP).await.map_err(failed)?;
+    for (name, value) in before.map(|state| state.parameters).unwrap_or_default() {
+        if known.contains(&&name) {
+            parameters.entry(name).or_insert(value);
+        }
+    }
+    let region = target.place.account.region();
+    let resources = templates::resources(file, &parameters, region)?;
     let wanted = Wanted {
         stack: BOOTSTRAP.into(),
         template: file.text.into(),
-        parameters: Vec::new(),
+        parameters: parameters.into_iter().collect(),
         tags: BOOTSTRAP_TAGS.map(|(name, value)| (name.into(), value.into())).into(),
         role_arn: None,
     };
-    let region = target.place.account.region();
-    let resources = templates::resources(file, &Default::default(), region)?;
     let state = bring(target, &wanted, &resources, !args.yes).await?.into_state();
     Foundation::of(&state).ok_or_else(|| anyhow::anyhow!("{BOOTSTRAP} has not all its outputs"))
 }

@@ -182,15 +182,23 @@ pub(super) fn carried(path: &str) -> anyhow::Result<File> {
 
 /// What is given on this command line.
 fn given_now(args: &ReleaseArgs) -> anyhow::Result<Given> {
-    let mut parameters = BTreeMap::new();
-    for text in &args.parameters {
-        let Some((name, value)) = text.split_once('=') else {
-            let hint = "write --parameter NAME=VALUE";
-            return Err(Hinted::usage(format!("{text:?} gives no value"), hint).into());
-        };
-        parameters.insert(name.to_owned(), value.to_owned());
-    }
+    let parameters = assignments("--parameter", &args.parameters)?;
     Ok(Given { like: args.like.clone(), parameters, migrated: None })
+}
+
+/// The values that a flag gives to names.
+pub(super) fn assignments(
+    flag: &str,
+    texts: &[String],
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let assignment = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => {
+            let hint = format!("write {flag} NAME=VALUE");
+            Err(Hinted::usage(format!("{text:?} gives no value"), hint).into())
+        }
+    };
+    texts.iter().map(assignment).collect()
 }
 
 /// Refuses names and values that can't be, by what the binary carries alone.

@@ -108,6 +108,40 @@ fn live(account: &Account, environment: &str, shape: &str, given: &str) {
 }
 
 #[test]
+fn the_roles_of_ci_are_added_to_a_bootstrap_that_stands_and_stay() {
+    let account = Account::in_region("me-central-1");
+    let of = "deploy --env ci --like staging --yes";
+    account.ours(of);
+    let roles = |account: &Account| {
+        let mut ids: Vec<_> = account
+            .standing("inlet-bootstrap")
+            .iter()
+            .map(|one| one["logical_id"].as_str().unwrap().to_owned())
+            .filter(|id| id.contains("Github"))
+            .collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(roles(&account), Vec::<String>::new());
+    let refused = account.run(&format!("{of} --bootstrap-parameter GithubRepo=a/b"));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("no parameter GithubRepo") && said.contains("GithubRepository"),
+        "{said}"
+    );
+
+    let added = account.ours(&format!("{of} --bootstrap-parameter GithubRepository=acme/orders"));
+    assert!(added.contains("Github"), "{added}");
+    let there = roles(&account);
+    assert!(!there.is_empty());
+    // What was given stays, whatever is deployed later.
+    account.ours(&format!("{of} --with-bootstrap"));
+    account.ours(of);
+    assert_eq!(roles(&account), there);
+}
+
+#[test]
 fn what_was_made_is_what_the_golden_list_names() {
     let account = Account::in_region("ap-east-1");
     account.ours("deploy --env golden --like staging --yes");
