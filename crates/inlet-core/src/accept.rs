@@ -14,23 +14,13 @@ use self::keys::{RecentKeys, Reservation};
 use crate::auth::{Caller, Scope, Tokens};
 use crate::decode::{self, Encoding};
 use crate::document::{Document, IdempotencyKey, StreamName, md5};
+use crate::error::Error;
 use crate::failure::Failure;
 use crate::id::DocumentId;
 use crate::json;
 use crate::limits::Limits;
 use crate::ports::{Clock, Queue, Store};
 use crate::rejection::Rejection;
-
-/// Why a document was not accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// The caller's doing.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// Ours: it may be sent again later.
-    #[error(transparent)]
-    Failed(#[from] Failure),
-}
 
 /// The head of a request to save, as its transport gives it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,7 +125,7 @@ impl Intake {
     }
 
     /// Checks the head of a request for one document.
-    pub fn admit(&self, head: &SaveHead<'_>) -> Result<Admission, AcceptError> {
+    pub fn admit(&self, head: &SaveHead<'_>) -> Result<Admission, Error> {
         if !is_json(head.content_type) {
             return Err(Rejection::MediaTypeUnsupported.into());
         }
@@ -143,7 +133,7 @@ impl Intake {
     }
 
     /// Checks the head of a request for many documents.
-    pub fn admit_batch(&self, head: &SaveHead<'_>) -> Result<Admission, AcceptError> {
+    pub fn admit_batch(&self, head: &SaveHead<'_>) -> Result<Admission, Error> {
         let form = match head.content_type {
             Some(given) if is_media_type(given, &["application/x-ndjson", "application/jsonl"]) => {
                 BatchForm::Lines
@@ -159,7 +149,7 @@ impl Intake {
         head: &SaveHead<'_>,
         form: BatchForm,
         body_bytes_max: usize,
-    ) -> Result<Admission, AcceptError> {
+    ) -> Result<Admission, Error> {
         let encoding = Encoding::from_header(head.content_encoding)?;
         let stream = head.stream.map_or_else(|| Ok(StreamName::default()), StreamName::new)?;
         self.check_stream(&stream)?;
@@ -180,7 +170,7 @@ impl Intake {
     }
 
     /// Takes one document. When this returns a receipt, the document is safe.
-    pub async fn accept(&self, admission: Admission, body: Bytes) -> Result<Receipt, AcceptError> {
+    pub async fn accept(&self, admission: Admission, body: Bytes) -> Result<Receipt, Error> {
         let body = decode::decode(admission.encoding, body, admission.body_bytes_max)?;
         self.validate(&body)?;
         let (document, receipt) = self.document(admission.stream, admission.key, body);
@@ -201,7 +191,7 @@ impl Intake {
         &self,
         admission: Admission,
         body: Bytes,
-    ) -> Result<Vec<Result<Receipt, Rejection>>, AcceptError> {
+    ) -> Result<Vec<Result<Receipt, Rejection>>, Error> {
         let body = decode::decode(admission.encoding, body, admission.body_bytes_max)?;
         let documents_max = self.limits.batch_documents_max;
         let parts = match admission.form {

@@ -22,6 +22,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod document;
 pub mod envelope;
+pub mod error;
 pub mod failure;
 pub mod fields;
 pub mod id;

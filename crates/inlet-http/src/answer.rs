@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
-use inlet_core::accept::AcceptError;
+use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{ByteStream, Object};
 use serde::Serialize;
@@ -106,7 +106,7 @@ impl ObjectBody {
 }
 
 /// What a handler comes to: an answer, a refusal or a failure.
-pub(crate) type Handled = Result<Answer, AcceptError>;
+pub(crate) type Handled = Result<Answer, Error>;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");

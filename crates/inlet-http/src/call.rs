@@ -3,8 +3,8 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
-use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
+use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
 
 use crate::app::App;
@@ -45,7 +45,7 @@ impl Call<'_> {
     }
 
     /// Checks that the request has a token with that scope.
-    pub(crate) fn authorize(&self, scope: Scope) -> Result<(), AcceptError> {
+    pub(crate) fn authorize(&self, scope: Scope) -> Result<(), Error> {
         self.app.intake.authenticate(token(&self.head.headers), scope)?;
         Ok(())
     }

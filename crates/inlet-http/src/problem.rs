@@ -9,8 +9,8 @@ use http::header::{
     ALLOW, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
-use inlet_core::accept::AcceptError;
 use inlet_core::auth::Scope;
+use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::limits::Limits;
 use inlet_core::ports::PART_BYTES_MIN;
@@ -57,10 +57,10 @@ pub(crate) struct Asked<'a> {
 
 impl Problem {
     /// The problem for either kind of error.
-    pub(crate) fn of(error: &AcceptError) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         match error {
-            AcceptError::Rejected(rejection) => Self::rejected(rejection),
-            AcceptError::Failed(failure) => Self::failed(failure),
+            Error::Rejected(rejection) => Self::rejected(rejection),
+            Error::Failed(failure) => Self::failed(failure),
         }
     }
 

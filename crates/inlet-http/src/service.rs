@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body, Incoming};
-use inlet_core::accept::AcceptError;
+use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
 use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal, Service};
 
@@ -116,7 +116,7 @@ impl App {
 
 /// What came in place of a good answer.
 enum Unhandled {
-    Refused(AcceptError),
+    Refused(Error),
     Panicked,
 }
 
@@ -130,8 +130,8 @@ impl Unhandled {
             Self::Panicked => Problem::internal(),
         };
         match &self {
-            Self::Refused(AcceptError::Rejected(_)) => {}
-            Self::Refused(AcceptError::Failed(failure)) => log_failure(app, failure, asked),
+            Self::Refused(Error::Rejected(_)) => {}
+            Self::Refused(Error::Failed(failure)) => log_failure(app, failure, asked),
             Self::Panicked => {
                 let (method, path) = (asked.method, asked.path);
                 tracing::error!(request_id = id.as_str(), %method, path, "a handler panicked");

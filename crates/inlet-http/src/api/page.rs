@@ -3,7 +3,7 @@
 //! A store counts items, and a thousand documents may be a gigabyte. So a page is gathered in
 //! steps that begin small and grow only while what came was small.
 
-use inlet_core::accept::AcceptError;
+use inlet_core::error::Error;
 use inlet_core::failure::FailureKind;
 use inlet_core::rejection::Rejection;
 
@@ -41,7 +41,7 @@ impl Budget {
 }
 
 /// What a store could not do with a cursor that the client gave is the client's doing.
-pub(super) fn cursor_error(failure: inlet_core::failure::Failure, given: bool) -> AcceptError {
+pub(super) fn cursor_error(failure: inlet_core::failure::Failure, given: bool) -> Error {
     if given && failure.kind() == FailureKind::Refused {
         let expected = "the member `next` of the page before, as it was";
         return Rejection::ParameterInvalid { name: "cursor", expected }.into();

@@ -4,8 +4,8 @@ use http::header::{
     HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE,
 };
-use inlet_core::accept::AcceptError;
 use inlet_core::document::Timestamp;
+use inlet_core::error::Error;
 use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
 use inlet_core::rejection::Rejection;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,7 @@ impl Conditions {
     }
 
     /// Checks them against what is there now, before it is replaced.
-    pub(super) async fn check(&self, call: &Call<'_>, key: &BucketKey) -> Result<(), AcceptError> {
+    pub(super) async fn check(&self, call: &Call<'_>, key: &BucketKey) -> Result<(), Error> {
         if self.are_there() {
             self.hold_for(call.app.bucket.head(key).await?.as_ref())?;
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use inlet_core::accept::AcceptError;
+use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{Bucket, BucketKey, ByteStream};
 use inlet_core::rejection::Rejection;
@@ -117,7 +117,7 @@ impl<'a> IncomingFile<'a> {
     }
 
     /// Why it was not put: through the client's doing, or as `failure` says.
-    pub(super) fn blame(&mut self, failure: Failure) -> AcceptError {
+    pub(super) fn blame(&mut self, failure: Failure) -> Error {
         match self.rejection.take() {
             Some(rejection) => rejection.into(),
             None => failure.into(),
@@ -144,7 +144,7 @@ impl<'a> IncomingFile<'a> {
     }
 
     /// The next piece, once it is counted and hashed; at the end, whether all is as it should.
-    async fn step(&mut self) -> Result<Option<Bytes>, AcceptError> {
+    async fn step(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(piece) = self.pull().await? else {
             self.sha256.take().map_or(Ok(()), Expected::check)?;
             self.md5.take().map_or(Ok(()), Expected::check)?;
@@ -172,8 +172,8 @@ impl ByteStream for IncomingFile<'_> {
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         match self.step().await {
             Ok(piece) => piece.map(Ok),
-            Err(AcceptError::Failed(failure)) => Some(Err(failure)),
-            Err(AcceptError::Rejected(rejection)) => {
+            Err(Error::Failed(failure)) => Some(Err(failure)),
+            Err(Error::Rejected(rejection)) => {
                 let failure = Failure::new(FailureKind::Refused, "take", "the client's bytes")
                     .because(rejection.to_string());
                 self.rejection = Some(rejection);
