@@ -19,6 +19,19 @@ pub enum FailureKind {
     Poisoned,
 }
 
+impl FailureKind {
+    /// The word that clients may see: the kind, and nothing of a failure's text.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Full => "full",
+            Self::Damaged => "damaged",
+            Self::Refused => "refused",
+            Self::Poisoned => "poisoned",
+        }
+    }
+}
+
 /// A failure of ours: what was attempted, on what, and why it did not work.
 ///
 /// Its text is for operators. It never reaches a client.
@@ -60,6 +73,18 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The failure with all of its causes, on one line, for logs and reports.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = Error::source(self);
+        while let Some(source) = cause {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+            cause = source.source();
+        }
+        text
     }
 
     /// What kind of failure it is.

@@ -25,6 +25,7 @@ pub mod envelope;
 pub mod error;
 pub mod failure;
 pub mod fields;
+pub mod health;
 pub mod id;
 pub mod json;
 pub mod limits;

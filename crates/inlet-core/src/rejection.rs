@@ -161,7 +161,7 @@ impl Rejection {
         }
     }
 
-    /// Its stable code, the `errorType` of an answer.
+    /// Its stable code, the member `code` of an answer.
     pub fn code(&self) -> &'static str {
         match self {
             Self::TokenMissing => "TokenMissing",

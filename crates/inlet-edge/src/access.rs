@@ -6,7 +6,7 @@
 //! | `request_id`, `client`, `method`, `path` | the path without its query |
 //! | `status`, `bytes_in`, `bytes_out`, `duration_us` | body bytes; until the answer was over |
 //! | `backend`, `zone`, `attempts` | whom it was sent to, and how many were tried |
-//! | `refused` | the `errorType`, where the edge answered itself |
+//! | `refused` | the `code` of the problem, where the edge answered itself |
 //! | `rules` | the firewall's rules that matched, in their order, where any did |
 //! | `broken` | `true` where the answer broke off |
 //!

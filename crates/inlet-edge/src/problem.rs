@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use inlet_server::error_class;
 use serde_json::json;
 
 use crate::body::EdgeBody;
@@ -20,7 +21,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
-    /// The stable code: `errorType`, and the anchor in the docs.
+    /// The stable `code`, and the anchor in the docs.
     pub(crate) code: &'static str,
     pub(crate) title: &'static str,
     pub(crate) detail: String,
@@ -178,7 +179,8 @@ impl Problem {
             "status": self.status.as_u16(),
             "detail": self.detail,
             "instance": path,
-            "errorType": self.code,
+            "errorType": error_class(self.status),
+            "code": self.code,
             "httpStatus": self.status.as_u16(),
             "requestId": id,
         });

@@ -96,7 +96,7 @@ impl ObjectBody {
                 Ok(piece)
             }
             Some(Err(failure)) => {
-                tracing::error!(error = crate::problem::chain(&failure), "an object broke off");
+                tracing::error!(error = failure.chain(), "an object broke off");
                 Err(failure)
             }
             _ => Err(Failure::new(FailureKind::Damaged, "give", "an object")

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use inlet_core::accept::Intake;
 use inlet_core::document::Timestamp;
+use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Store};
 
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ pub struct App {
     pub cache: Arc<dyn Cache>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// The board on which the parts of the process report their state.
+    pub health: Health,
     /// Which instance this is.
     pub instance: Instance,
     /// The counters that `/metrics` shows.

@@ -5,7 +5,7 @@
 //! ```text
 //! let app = Arc::new(App {
 //!     intake, store, queue, bucket, cache, clock, instance,
-//!     metrics: Arc::default(), pages: Pages::built_in(), figures: RecentFigures::default(),
+//!     health: Health::new(clock), metrics: Arc::default(), pages: Pages::built_in(), figures: RecentFigures::default(),
 //! });
 //! let server = Server::new(app, ServerOptions::default());
 //! let lanes = server.lanes(listener, Transport::Tls(certificates), threads)?;
@@ -37,6 +37,7 @@ mod service;
 mod site;
 
 pub use app::{App, Instance};
+pub use inlet_server::error_class;
 pub use metrics::{Metrics, Persisted};
 pub use pages::Pages;
 pub use site::landing::RecentFigures;

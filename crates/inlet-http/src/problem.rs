@@ -1,7 +1,8 @@
 //! Answers to what can't be done: RFC 9457 problems, or a page for a browser.
 //!
 //! A problem has the members of the RFC (`type`, `title`, `status`, `detail`, `instance`) and
-//! three that clients of this kind of service know: `errorType`, `httpStatus`, `requestId`. A
+//! three that clients of this kind of service know: `errorType`, `httpStatus`, `requestId`. The
+//! `errorType` is the class, one for each status; `code` tells the errors of a class apart. A
 //! refusal tells what is wrong with the request; a failure of ours tells only whether to try
 //! again, and the log has the rest under the request's id.
 
@@ -15,6 +16,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::limits::Limits;
 use inlet_core::ports::PART_BYTES_MIN;
 use inlet_core::rejection::Rejection;
+use inlet_server::error_class;
 use serde_json::{Map, Value, json};
 
 use crate::accept_header::prefers_html;
@@ -35,7 +37,7 @@ const RETRY_AFTER_FULL_S: u32 = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
-    /// The stable code: `errorType`, and the anchor in the docs.
+    /// The stable `code`, and the anchor in the docs.
     pub(crate) code: &'static str,
     pub(crate) title: &'static str,
     pub(crate) detail: String,
@@ -184,7 +186,8 @@ impl Problem {
         members.insert("title".to_owned(), json!(self.title));
         members.insert("status".to_owned(), json!(self.status.as_u16()));
         members.insert("detail".to_owned(), json!(self.detail));
-        members.insert("errorType".to_owned(), json!(self.code));
+        members.insert("errorType".to_owned(), json!(error_class(self.status)));
+        members.insert("code".to_owned(), json!(self.code));
         members.insert("httpStatus".to_owned(), json!(self.status.as_u16()));
         members.insert("requestId".to_owned(), json!(request_id));
         members.extend(self.more.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -264,18 +267,6 @@ pub(crate) fn title(rejection: &Rejection) -> &'static str {
     }
 }
 
-/// The failure's text with all of its causes, for the log.
-pub(crate) fn chain(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut cause = std::error::Error::source(failure);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +283,7 @@ mod tests {
             let failure = Failure::new(kind, "open", "/secret/path").because("EIO");
             let text = Value::Object(Problem::failed(&failure).members("id")).to_string();
             assert!(!text.contains("secret") && !text.contains("EIO"), "{text}");
-            assert!(chain(&failure).contains("/secret/path: EIO"));
+            assert!(failure.chain().contains("/secret/path: EIO"));
         }
     }
 

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::body::{self, RequestBody};
 use crate::call::Call;
 use crate::metrics::Metrics;
-use crate::problem::{Asked, Problem, chain};
+use crate::problem::{Asked, Problem};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::routes::{self, BodyLimit, Endpoint, Match, ROUTES, Route};
 use crate::{api, site};
@@ -157,7 +157,7 @@ fn log_failure(app: &App, failure: &inlet_core::failure::Failure, asked: Asked<'
         request_id = asked.id.as_str(),
         method = %asked.method,
         path = asked.path,
-        error = chain(failure),
+        error = failure.chain(),
         hint = failure.hint_text(),
         "a request failed"
     );

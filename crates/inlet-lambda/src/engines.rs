@@ -12,6 +12,7 @@ use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
 use inlet_core::document::Timestamp;
+use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
 use inlet_http::{App, Instance, Metrics, Pages, RecentFigures};
 use serde::Deserialize;
@@ -132,6 +133,7 @@ async fn api(
         bucket,
         cache,
         instance: Instance::new(&settings.instance, &settings.zone, version, clock.now()),
+        health: Health::new(Arc::clone(&clock)),
         clock,
         metrics: Arc::new(Metrics::default()),
         pages: Pages::built_in(),

@@ -12,7 +12,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -75,10 +75,10 @@ pub(crate) async fn answer(
             api.refresh().await;
             api.app.answer_whole(request).await
         }
-        (_, Err(error)) => problem(400, "RequestMalformed", &error.to_string()),
+        (_, Err(error)) => problem(StatusCode::BAD_REQUEST, "RequestMalformed", &error.to_string()),
         (Err(error), Ok(_)) => {
             tracing::error!(error = format!("{error:#}"), "the engines could not be opened");
-            problem(503, "Unavailable", "Try again in a moment.")
+            problem(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "Try again in a moment.")
         }
     };
     Ok(written(shape, response))
@@ -232,16 +232,16 @@ fn written(shape: Shape, response: Response<Bytes>) -> Value {
 }
 
 /// An answer that could not be made by the API itself, of the same form as its own.
-fn problem(status: u16, code: &str, detail: &str) -> Response<Bytes> {
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Bytes> {
     let body = json!({
-        "type": "about:blank", "title": code, "status": status, "detail": detail,
-        "errorType": code, "httpStatus": status,
+        "type": "about:blank", "title": code, "status": status.as_u16(), "detail": detail,
+        "errorType": inlet_http::error_class(status), "code": code, "httpStatus": status.as_u16(),
     });
     let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
-    if status == 503 {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert("retry-after", HeaderValue::from_static("5"));
     }
     response

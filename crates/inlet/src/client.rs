@@ -49,8 +49,7 @@ pub(crate) struct Coming {
 struct Problem {
     detail: Option<String>,
     title: Option<String>,
-    #[serde(rename = "errorType")]
-    error_type: Option<String>,
+    code: Option<String>,
     #[serde(rename = "requestId")]
     request_id: Option<String>,
 }
@@ -235,7 +234,7 @@ impl Answer {
         }
         let problem: Option<Problem> = serde_json::from_slice(&self.body).ok();
         let (said, request_id) = problem.map_or((None, None), |problem| {
-            (problem.detail.or(problem.title).or(problem.error_type), problem.request_id)
+            (problem.detail.or(problem.title).or(problem.code), problem.request_id)
         });
         let message = match said {
             Some(said) => format!("could not {attempted}: {} ({said})", self.status),

@@ -24,7 +24,7 @@ async fn a_rule_blocks_and_another_counts_and_both_show() {
     assert_eq!(get(&edge, "/y").await.status, 200);
     let blocked = get(&edge, "/x").await;
     assert_eq!(blocked.status, 403);
-    assert_eq!(blocked.problem()["errorType"], "Forbidden");
+    assert_eq!(blocked.problem()["code"], "Forbidden");
     assert_eq!(get(&edge, "/%78").await.status, 403, "encoding is no way around it");
     assert_eq!(instance.count(), 1);
     let metrics = edge.metrics();
@@ -123,7 +123,7 @@ async fn what_is_not_in_the_model_never_reaches_an_instance() {
     ];
     for (answer, status, code) in table {
         assert_eq!(answer.status, status, "{}", answer.text());
-        assert_eq!(answer.problem()["errorType"], code);
+        assert_eq!(answer.problem()["code"], code);
     }
     assert_eq!(instance.count(), 1);
 }

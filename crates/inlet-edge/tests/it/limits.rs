@@ -37,7 +37,7 @@ async fn past_its_plan_a_token_is_told_to_wait() {
     assert_eq!(over.status, 429);
     assert_eq!(over.headers["retry-after"], "1");
     assert_eq!(over.headers["ratelimit"], "\"bronze\";r=0;t=1");
-    assert_eq!(over.problem()["errorType"], "RateLimited");
+    assert_eq!(over.problem()["code"], "RateLimited");
     assert_eq!(instance.count(), 2);
     assert_eq!(save(&edge, "192.0.2.1", "other").await.status, 200);
 }

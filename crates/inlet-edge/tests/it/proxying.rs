@@ -163,7 +163,7 @@ async fn a_protocol_switch_nobody_asked_for_is_a_broken_answer() {
     let edge = Edge::new(unchecked(&[&instance])).unwrap();
     let answer = post(&edge, "/", "").await;
     assert_eq!(answer.status, 502);
-    assert_eq!(answer.problem()["errorType"], "InstanceFailed");
+    assert_eq!(answer.problem()["code"], "InstanceFailed");
 }
 
 #[tokio::test]

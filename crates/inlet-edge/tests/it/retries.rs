@@ -62,7 +62,7 @@ async fn a_post_without_a_key_is_not_sent_twice_once_it_was_written() {
     }
     let answer = post(&edge, "/api/save", "{}").await;
     assert_eq!(answer.status, 502);
-    assert_eq!(answer.problem()["errorType"], "InstanceFailed");
+    assert_eq!(answer.problem()["code"], "InstanceFailed");
     assert_eq!(one.count() + two.count(), 1);
 }
 
@@ -168,7 +168,7 @@ async fn where_nothing_can_be_reached_the_answer_says_so_and_when_to_come_back()
     assert_eq!(answer.status, 503);
     assert_eq!(answer.headers["retry-after"], "1");
     let problem = answer.problem();
-    assert_eq!(problem["errorType"], "Unavailable");
+    assert_eq!(problem["code"], "Unavailable");
     assert_eq!(problem["httpStatus"], 503);
     assert_eq!(problem["instance"], "/api/save");
     assert_eq!(problem["requestId"], answer.headers["x-request-id"].to_str().unwrap());
@@ -197,6 +197,6 @@ async fn instances_that_are_full_are_passed_by_and_all_full_is_told() {
         (answer.status.as_u16(), &answer.headers["retry-after"]),
         (503, &"1".parse().unwrap())
     );
-    assert_eq!(answer.problem()["errorType"], "Overloaded");
+    assert_eq!(answer.problem()["code"], "Overloaded");
     asking.iter().for_each(tokio::task::JoinHandle::abort);
 }

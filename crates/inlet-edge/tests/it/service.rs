@@ -99,10 +99,10 @@ async fn what_the_server_refuses_gets_a_problem_of_the_edge() {
     let (door, _) = served(unchecked(&[&instance]));
     let answer = exchange(door, "GET / HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(answer.contains("\"errorType\":\"RequestMalformed\""), "{answer}");
+    assert!(answer.contains("\"code\":\"RequestMalformed\""), "{answer}");
     let answer = exchange(door, "GET / HTTP/1.1\r\nHost: a\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(answer.contains("\"errorType\":\"RequestTimeout\""), "{answer}");
+    assert!(answer.contains("\"code\":\"RequestTimeout\""), "{answer}");
     assert_eq!(instance.count(), 0);
 }
 
@@ -114,6 +114,6 @@ async fn a_body_that_comes_too_slowly_is_told_so_whether_it_is_kept_or_streamed(
         let head = format!("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: {announced}\r\n\r\n");
         let answer = exchange(door, &format!("{head}some")).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{announced}: {answer}");
-        assert!(answer.contains("\"errorType\":\"BodyTimeout\""), "{answer}");
+        assert!(answer.contains("\"code\":\"BodyTimeout\""), "{answer}");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use inlet_core::health::{PartHealth, State};
 use inlet_core::ports::Depth;
 
 use super::{CLASSES, CODES, LATENCY_BOUNDS_US, Metrics};
@@ -17,6 +18,8 @@ pub(crate) struct Scraped {
     pub(crate) depth: Option<Depth>,
     /// Whether documents are taken.
     pub(crate) ready: bool,
+    /// The health of the parts of the process.
+    pub(crate) parts: Vec<PartHealth>,
 }
 
 /// Text in the making.
@@ -63,6 +66,21 @@ impl Metrics {
         page.one("inlet_uptime_seconds", "gauge", "How long it runs.", uptime);
         let ready = u8::from(scraped.ready);
         page.one("inlet_ready", "gauge", "1 where documents are taken.", ready);
+        let name = "inlet_part_state";
+        page.head(name, "gauge", "State of a part: 0 ready, 1 degraded, 2 unready.");
+        for part in &scraped.parts {
+            let state = match part.state {
+                State::Ready => 0,
+                State::Degraded => 1,
+                State::Unready => 2,
+            };
+            page.line(name, &format!("part=\"{}\"", label(&part.name)), state);
+        }
+        let name = "inlet_part_failures_total";
+        page.head(name, "counter", "Failures of a part since the start.");
+        for part in &scraped.parts {
+            page.line(name, &format!("part=\"{}\"", label(&part.name)), part.failures);
+        }
         if let Some(depth) = scraped.depth {
             page.one("inlet_queue_bytes", "gauge", "Bytes waiting in the queue.", depth.bytes);
             if let Some(limit) = depth.bytes_max {

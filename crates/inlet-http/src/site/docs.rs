@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use http::StatusCode;
+use inlet_server::error_class;
 
 use super::openapi::{self, Said, parameter_text, said};
 use crate::answer::{Answer, JSON, answer, page as page_answer};
@@ -40,18 +41,20 @@ pub(crate) fn page(call: &Call<'_>) -> Answer {
         push_route(&mut content, route);
     }
     content.push_str(
-        "<h2>Errors</h2>\n<p>A code never changes its meaning. It is the <code>errorType</code> \
-         of a problem, and the end of its <code>type</code>.</p>\n<table>\n<thead><tr>\
-         <th scope=\"col\">Code</th><th scope=\"col\" class=\"n\">Status</th>\
+        "<h2>Errors</h2>\n<p>A code never changes its meaning. It is the member <code>code</code> of \
+         a problem, and the end of its <code>type</code>; <code>errorType</code> is its class, one for \
+         each status.</p>\n<table>\n<thead><tr><th scope=\"col\">Code</th>\
+         <th scope=\"col\" class=\"n\">Status</th><th scope=\"col\">Class</th>\
          <th scope=\"col\">Meaning</th></tr></thead>\n<tbody>\n",
     );
     for problem in Problem::all(call.app.intake.limits()) {
         let (code, status, title) = (problem.code, problem.status.as_u16(), html(problem.title));
+        let class = error_class(problem.status);
         push(
             &mut content,
             format_args!(
                 "<tr id=\"{code}\"><th scope=\"row\"><code>{code}</code></th>\
-                 <td class=\"n\">{status}</td><td>{title}</td></tr>\n"
+                 <td class=\"n\">{status}</td><td><code>{class}</code></td><td>{title}</td></tr>\n"
             ),
         );
     }

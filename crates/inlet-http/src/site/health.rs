@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::health::{PartHealth, State};
 use inlet_core::ports::Depth;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, Handled, answer, json as json_answer};
 use crate::app::App;
@@ -20,34 +20,57 @@ pub(crate) fn alive() -> Answer {
     json_answer(StatusCode::OK, &json!({"status": "alive"}))
 }
 
-/// Whether documents are taken here.
+/// Readiness: `200` where documents are accepted, `503` where they are not, with the state of
+/// each part of the process.
 ///
-/// `503` where the queue takes none. A store that is away makes the instance `degraded` and not
-/// unready: the door stays open until the queue is full (G7), and to take every instance out of
-/// service because the store they share is away would close it at once.
+/// A store that is away makes the instance `degraded` and not unready: the door stays open until
+/// the queue is full (G7), and taking every instance out of service because the store they share
+/// is away would close it at once.
 pub(crate) async fn ready(call: &Call<'_>) -> Handled {
-    let queue = call.app.queue.has_room();
-    let store = within(call.app.store.check()).await;
-    let (status, word) = match (&queue, &store) {
-        (Err(_), _) => (StatusCode::SERVICE_UNAVAILABLE, "unready"),
-        (Ok(()), None | Some(Err(_))) => (StatusCode::OK, "degraded"),
-        (Ok(()), Some(Ok(()))) => (StatusCode::OK, "ready"),
+    let app = call.app;
+    let queue = app.queue.has_room();
+    let store = within(app.store.check()).await;
+    let own = match (&queue, &store) {
+        (Err(_), _) => State::Unready,
+        (Ok(()), None | Some(Err(_))) => State::Degraded,
+        (Ok(()), Some(Ok(()))) => State::Ready,
     };
+    let state = own.max(app.health.state());
+    let status = match state {
+        State::Ready | State::Degraded => StatusCode::OK,
+        State::Unready => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let parts: Vec<Value> = app.health.parts().iter().map(part).collect();
     let body = json!({
-        "status": word,
-        "queue": queue.as_ref().map_or_else(state_of, |()| "ready"),
+        "status": state.word(),
+        "queue": queue.as_ref().map_or_else(|failure| failure.kind().word(), |()| "ready"),
         "store": store.as_ref().map_or("slow", |store| {
-            store.as_ref().map_or_else(state_of, |()| "ready")
+            store.as_ref().map_or_else(|failure| failure.kind().word(), |()| "ready")
         }),
+        "parts": parts,
     });
     Ok(json_answer(status, &body))
+}
+
+/// A part of the process as clients may see it: nothing of an engine's text.
+fn part(part: &PartHealth) -> Value {
+    let mut shown = json!({
+        "name": part.name,
+        "state": part.state.word(),
+        "since": part.since.to_string(),
+    });
+    if let Some(cause) = part.cause {
+        shown["cause"] = json!(cause);
+    }
+    shown
 }
 
 /// The counters.
 pub(crate) async fn metrics(call: &Call<'_>) -> Handled {
     call.query()?;
     let app = call.app;
-    let scraped = Scraped { depth: depth(app).await, ready: app.queue.has_room().is_ok() };
+    let ready = app.queue.has_room().is_ok() && app.health.state() != State::Unready;
+    let scraped = Scraped { depth: depth(app).await, ready, parts: app.health.parts() };
     let text = app.metrics.text(&app.instance, &scraped);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(answer(StatusCode::OK, http::HeaderValue::from_static(content_type), text))
@@ -61,15 +84,4 @@ pub(super) async fn depth(app: &App) -> Option<Depth> {
 /// What `asked` comes to, unless it takes too long.
 pub(super) async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(CHECK_TIMEOUT, asked).await.ok()
-}
-
-/// What is said of an engine that fails: its kind, and nothing of its text.
-fn state_of(failure: &Failure) -> &'static str {
-    match failure.kind() {
-        FailureKind::Unavailable => "unavailable",
-        FailureKind::Full => "full",
-        FailureKind::Damaged => "damaged",
-        FailureKind::Refused => "refused",
-        FailureKind::Poisoned => "poisoned",
-    }
 }

@@ -2,7 +2,10 @@
 
 mod said;
 
+use std::collections::BTreeSet;
+
 use inlet_core::limits::Limits;
+use inlet_server::error_class;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::said::{Said, parameter_text, said};
@@ -160,17 +163,21 @@ fn receipt_schema() -> Value {
 }
 
 fn problem_schema(limits: &Limits) -> Value {
-    let codes: Vec<&str> = Problem::all(limits).iter().map(|problem| problem.code).collect();
+    let problems = Problem::all(limits);
+    let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
+    let classes: BTreeSet<&str> =
+        problems.iter().map(|problem| error_class(problem.status)).collect();
     json!({
         "type": "object",
-        "description": "RFC 9457, with three more members",
+        "description": "RFC 9457, with four more members",
         "properties": {
             "type": {"type": "string"},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
             "instance": {"type": "string"},
-            "errorType": {"type": "string", "enum": codes},
+            "errorType": {"type": "string", "enum": classes, "description": "The class"},
+            "code": {"type": "string", "enum": codes},
             "httpStatus": {"type": "integer"},
             "requestId": {"type": "string"},
             "line": {"type": "integer", "description": "Of a fault in JSON, from 1"},

@@ -29,7 +29,7 @@ impl Answer {
 
     /// The code of a problem.
     pub(crate) fn code(&self) -> String {
-        self.json()["errorType"].as_str().unwrap_or_default().to_owned()
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 

@@ -11,6 +11,7 @@ use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::Timestamp;
+use inlet_core::health::Health;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Cache, Clock, Queue, Store, SystemClock};
@@ -109,6 +110,7 @@ impl Harness {
             Arc::clone(&queue_used),
             Some(Arc::clone(&store_used)),
         );
+        let health = Health::new(Arc::clone(&clock));
         let app = Arc::new(App {
             intake: Arc::new(intake),
             store: store_used,
@@ -116,6 +118,7 @@ impl Harness {
             bucket: Arc::new(bucket.clone()),
             cache: Arc::clone(&cache) as Arc<dyn Cache>,
             instance: Instance::new("test-1", "zone-a", "0.0.0-test", clock.now()),
+            health,
             clock,
             metrics: Arc::new(Metrics::default()),
             pages: setup.pages,

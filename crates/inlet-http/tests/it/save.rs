@@ -62,7 +62,7 @@ async fn a_problem_has_the_members_of_the_rfc_and_the_three_others() {
     assert_eq!(json["type"], "/docs#MediaTypeUnsupported");
     assert_eq!(json["title"], "The content type is not taken");
     assert_eq!((json["status"].as_u64(), json["httpStatus"].as_u64()), (Some(415), Some(415)));
-    assert_eq!(json["errorType"], "MediaTypeUnsupported");
+    assert_eq!(json["code"], "MediaTypeUnsupported");
     assert_eq!(
         (json["instance"].as_str(), json["requestId"].as_str()),
         (Some("/api/save"), Some("r-1"))
@@ -206,7 +206,7 @@ async fn a_batch_has_a_result_an_item_and_one_bad_line_refuses_only_itself() {
     assert_eq!(results.len(), 3);
     assert!(results[0]["MessageId"].is_string() && results[2]["MessageId"].is_string());
     assert_eq!(
-        (results[1]["errorType"].as_str(), results[1]["index"].as_u64()),
+        (results[1]["code"].as_str(), results[1]["index"].as_u64()),
         (Some("JsonInvalid"), Some(1))
     );
     assert_eq!((json["accepted"].as_u64(), json["refused"].as_u64()), (Some(2), Some(1)));

@@ -3,10 +3,13 @@
 use std::fs;
 use std::sync::Arc;
 
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::health::State;
 use inlet_http::Pages;
 use inlet_server::Transport;
 use inlet_testkit::fault::{FailingStore, Faults};
 use inlet_testkit::memory::{MemoryQueue, MemoryStore};
+use serde_json::json;
 
 use crate::client::{Connection, ask, json_headers, request};
 use crate::harness::{Harness, READ, SAVE, Setup};
@@ -41,6 +44,27 @@ async fn the_landing_page_tells_who_serves_and_what_is_stored() {
     let forwarded = [BROWSER, ("X-Forwarded-Proto", "https")];
     let page = ask(server.address, "GET", "/", &forwarded, b"").await;
     assert!(page.text().contains("https://"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn readiness_and_metrics_tell_the_state_of_each_part_and_no_text_of_an_engine() {
+    let server = Harness::start().await;
+    let part = server.app.health.part("persist");
+    let failure = Failure::new(FailureKind::Refused, "write to", "postgres://secret-host");
+    part.degraded(&failure.because("permission denied"));
+    let degraded = ask(server.address, "GET", "/readyz", &[], b"").await;
+    assert_eq!((degraded.status, &degraded.json()["status"]), (200, &json!("degraded")));
+    let shown = &degraded.json()["parts"][0];
+    assert_eq!((&shown["name"], &shown["cause"]), (&json!("persist"), &json!("refused")));
+    assert!(shown["since"].is_string() && !degraded.text().contains("secret"));
+    let metrics = ask(server.address, "GET", "/metrics", &[], b"").await;
+    let metrics = metrics.text();
+    assert!(metrics.contains("inlet_part_state{part=\"persist\"} 1"), "{metrics}");
+    assert!(metrics.contains("inlet_part_failures_total{part=\"persist\"} 1"), "{metrics}");
+    part.fails_as(State::Unready, "poisoned", "a sync failed", None);
+    assert_eq!(ask(server.address, "GET", "/readyz", &[], b"").await.status, 503);
+    part.works();
+    assert_eq!(ask(server.address, "GET", "/readyz", &[], b"").await.json()["status"], "ready");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use anyhow::Context;
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Tokens};
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, Secrets, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
@@ -66,6 +67,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     };
     let queue = wire::queue(&settings, &data, &instance, &engines, queue_use).await?;
     let metrics = Arc::new(Metrics::default());
+    let health = Health::new(Arc::clone(&clock));
 
     let mut threads = Vec::new();
     let mut announced = None;
@@ -82,6 +84,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             bucket: Arc::clone(&engines.bucket),
             cache: Arc::clone(&engines.cache),
             clock: Arc::clone(&clock),
+            health: health.clone(),
             instance: Instance::new(
                 &instance,
                 &settings.zone,
@@ -132,7 +135,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
                 Err(failure) if !parts.serve => {
                     let hint =
                         failure.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
-                    let why = format!("{}{hint}", persist::chain(&failure));
+                    let why = format!("{}{hint}", failure.chain());
                     stop.now(Reason::Failed(format!("documents are no longer stored: {why}")));
                 }
                 // The door stays open until the queue is full.
@@ -196,7 +199,7 @@ async fn intake(
     match engines.store.streams().await {
         Ok(streams) => intake.know_streams(streams.into_iter().map(|figures| figures.stream)),
         // The door opens without the store; the limit counts from what comes.
-        Err(failure) => tracing::warn!(failure = %persist::chain(&failure), "the store is away"),
+        Err(failure) => tracing::warn!(failure = %failure.chain(), "the store is away"),
     }
     intake
 }

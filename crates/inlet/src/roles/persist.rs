@@ -53,7 +53,7 @@ pub(crate) async fn run(
                 metrics.persist_failed();
                 if !failure.is_retryable() {
                     tracing::error!(
-                        failure = %chain(&failure),
+                        failure = %failure.chain(),
                         hint = failure.hint_text(),
                         "documents are no longer stored; they are kept in the queue"
                     );
@@ -87,7 +87,7 @@ impl Backoff {
         if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             self.said = Some(Instant::now());
             tracing::warn!(
-                failure = %chain(failure),
+                failure = %failure.chain(),
                 hint = failure.hint_text(),
                 "documents wait in the queue until the store takes them again"
             );
@@ -96,18 +96,6 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         pause
     }
-}
-
-/// A failure with its causes, on one line.
-pub(crate) fn chain(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut cause = std::error::Error::source(failure);
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

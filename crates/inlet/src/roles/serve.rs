@@ -12,7 +12,6 @@ use inlet_server::{Lane, Server, ServerOptions, Service, Shutdown, TlsCertificat
 use tokio::task::JoinSet;
 
 use super::doors::Doors;
-use super::persist::chain;
 use super::stop::{Reason, Stop};
 use super::watch;
 use crate::certificate::{self, CertificateFiles};
@@ -131,7 +130,7 @@ async fn serve(
         let stop = stop.clone();
         tokio::spawn(async move {
             if let Err(failure) = drive.await {
-                let why = chain(&failure);
+                let why = failure.chain();
                 stop.now(Reason::Failed(format!("nothing more is acknowledged: {why}")));
             }
         })

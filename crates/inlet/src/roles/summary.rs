@@ -10,7 +10,6 @@ use inlet_core::ports::{Bucket, Clock, Store};
 use inlet_core::schedule::Schedule;
 use inlet_core::summary::{Summary, summaries_due, summarize_week};
 
-use super::persist::chain;
 use super::stop::Stop;
 
 /// How often the clock is looked at, at least: it may jump, and a laptop may sleep.
@@ -34,7 +33,7 @@ pub(crate) async fn run(summarizer: Summarizer, stop: Stop) {
             Ok(()) => summarizer.until_next(),
             Err(failure) => {
                 tracing::warn!(
-                    failure = %chain(&failure),
+                    failure = %failure.chain(),
                     hint = failure.hint_text(),
                     "a summary is due and could not be written; it is tried again"
                 );

@@ -8,7 +8,6 @@ use inlet_adapters::queue::LogQueue;
 use inlet_core::auth::Tokens;
 use inlet_core::ports::{Secrets, Store};
 
-use super::persist::chain;
 use super::stop::Stop;
 use crate::tokens::{self, TokenFile};
 use crate::wire::DatabasePassword;
@@ -59,7 +58,7 @@ pub(crate) async fn drained(log: Arc<LogQueue>, store: Arc<dyn Store>, stop: Sto
     while pause(&stop).await {
         // A store that is away has stored nothing more; the worker is who says so.
         if let Err(failure) = log.note_drained(&*store).await {
-            tracing::debug!(failure = %chain(&failure), "how far the log is stored is not known");
+            tracing::debug!(failure = %failure.chain(), "how far the log is stored is not known");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::{Server, TOKEN, inlet};
 
@@ -49,11 +49,15 @@ fn a_token_that_is_missing_wrong_or_too_weak_is_refused_before_the_body_is_read(
     let (directory, server) = server();
     let nothing = problem(&raw(&server, head("", "Content-Length: 2\r\n").as_bytes()));
     assert_eq!(
-        (nothing["httpStatus"].as_u64(), &nothing["errorType"]),
+        (nothing["httpStatus"].as_u64(), &nothing["code"]),
         (Some(401), &"TokenMissing".into())
     );
     let wrong = head("X-Auth-Token: wrong\r\n", "Content-Length: 2\r\n");
-    assert_eq!(problem(&raw(&server, wrong.as_bytes()))["errorType"], "TokenUnknown");
+    let unknown = problem(&raw(&server, wrong.as_bytes()));
+    assert_eq!(
+        (&unknown["errorType"], &unknown["code"]),
+        (&json!("Unauthorized"), &json!("TokenUnknown"))
+    );
 
     let made = inlet(directory.path())
         .args(["token", "add", "reader", "--scopes", "read", "--data", "data"])
@@ -63,7 +67,7 @@ fn a_token_that_is_missing_wrong_or_too_weak_is_refused_before_the_body_is_read(
     let weak = head(&format!("X-Auth-Token: {}\r\n", reader.trim()), "Content-Length: 2\r\n");
     // The running server takes the new token up by itself.
     crate::server::until("the new token is known", || {
-        problem(&raw(&server, weak.as_bytes()))["errorType"] == "ScopeMissing"
+        problem(&raw(&server, weak.as_bytes()))["code"] == "ScopeMissing"
     });
     let bearer =
         head(&format!("Authorization: Bearer {TOKEN}\r\n"), "Content-Length: 2\r\n") + "{}";
@@ -91,7 +95,7 @@ fn a_body_that_is_not_one_json_value_is_refused_by_name_and_place() {
         let answer = server.post("/api/save", &[], body);
         let shown = String::from_utf8_lossy(&body[..body.len().min(30)]);
         assert_eq!(
-            (u64::from(answer.status), answer.json()["errorType"].as_str()),
+            (u64::from(answer.status), answer.json()["code"].as_str()),
             (*status, Some(*code)),
             "{shown}"
         );
@@ -121,10 +125,7 @@ fn a_body_that_is_too_large_is_refused_announced_sent_or_inflated() {
 
     let bomb = zstd::encode_all(std::io::repeat(b' ').take(64 << 20), 19).unwrap();
     let inflated = server.post("/api/save", &[("Content-Encoding", "zstd")], &bomb);
-    assert_eq!(
-        (inflated.status, inflated.json()["errorType"].as_str()),
-        (413, Some("BodyTooLarge"))
-    );
+    assert_eq!((inflated.status, inflated.json()["code"].as_str()), (413, Some("BodyTooLarge")));
     let resident = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let peak = resident.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -137,12 +138,9 @@ fn what_is_not_json_by_its_type_or_encoding_is_refused() {
     let form = server.post("/api/save", &[("Content-Type", "text/plain")], b"{}");
     assert_eq!(form.status, 415);
     let brotli = server.post("/api/save", &[("Content-Encoding", "br")], b"{}");
-    assert_eq!(
-        (brotli.status, brotli.json()["errorType"].as_str()),
-        (415, Some("EncodingUnsupported"))
-    );
+    assert_eq!((brotli.status, brotli.json()["code"].as_str()), (415, Some("EncodingUnsupported")));
     let torn = server.post("/api/save", &[("Content-Encoding", "gzip")], b"\x1f\x8b\x08");
-    assert_eq!((torn.status, torn.json()["errorType"].as_str()), (400, Some("EncodingInvalid")));
+    assert_eq!((torn.status, torn.json()["code"].as_str()), (400, Some("EncodingInvalid")));
 }
 
 #[test]
@@ -153,7 +151,7 @@ fn a_batch_with_one_bad_line_keeps_the_others_and_names_the_bad_one() {
     let answer = server.post("/api/save/batch", &headers, batch);
     assert_eq!(answer.status, 207);
     let results = answer.json()["results"].clone();
-    assert_eq!(results[1]["errorType"], "JsonInvalid", "{results}");
+    assert_eq!(results[1]["code"], "JsonInvalid", "{results}");
     for index in [0, 2] {
         server.wait_until_stored(results[index]["MessageId"].as_str().unwrap());
     }
@@ -166,7 +164,7 @@ fn a_stream_name_with_slashes_or_dots_is_refused() {
     let (_directory, server) = server();
     for name in ["a/b", "..", "a.b", "%2e%2e%2f", "", "-x", &"n".repeat(65)] {
         let answer = server.post(&format!("/api/save?stream={name}"), &[], b"{}");
-        assert_eq!(answer.json()["errorType"], "StreamNameInvalid", "{name:?}: {}", answer.text());
+        assert_eq!(answer.json()["code"], "StreamNameInvalid", "{name:?}: {}", answer.text());
     }
 }
 
@@ -178,7 +176,7 @@ fn a_key_used_again_with_another_body_is_a_conflict() {
     let again = server.post("/api/save", &key, b"{\"n\":1}").json();
     assert_eq!(first["MessageId"], again["MessageId"]);
     let other = server.post("/api/save", &key, b"{\"n\":2}");
-    assert_eq!((other.status, other.json()["errorType"].as_str()), (409, Some("KeyConflict")));
+    assert_eq!((other.status, other.json()["code"].as_str()), (409, Some("KeyConflict")));
     server.wait_until_drained();
     assert_eq!(server.get("/api/streams").json()["streams"][0]["documents"], 1);
 }

@@ -96,7 +96,7 @@ fn a_full_queue_is_503_until_a_worker_in_another_process_has_stored_it() {
         ids.push(answer.json()["MessageId"].as_str().unwrap().to_owned());
         assert!(ids.len() < 1_000, "64 KiB hold no thousand blocks");
     };
-    assert_eq!((full.status, full.json()["errorType"].as_str()), (503, Some("Full")));
+    assert_eq!((full.status, full.json()["code"].as_str()), (503, Some("Full")));
     assert!(full.headers.contains_key("retry-after"));
     let mut worker = inlet(directory.path()).args(["persist", "--data", "data"]).spawn().unwrap();
     until("there is room again", || server.post("/api/save", &[], b"[2]").status == 202);

@@ -146,7 +146,7 @@ fn a_request_that_is_not_well_framed_reaches_no_instance() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "one answer: {answer}");
-    assert!(answer.contains("\"errorType\":\"RequestMalformed\""), "{answer}");
+    assert!(answer.contains("\"code\":\"RequestMalformed\""), "{answer}");
     assert!(!answer.to_ascii_lowercase().contains("x-instance-id"), "{answer}");
 }
 

@@ -54,7 +54,7 @@ fn with_no_instance_alive_the_answer_is_a_page_that_says_so() {
     let answer = site.edge.get("/");
     assert_eq!(answer.status, 503);
     assert!(answer.headers.contains_key("retry-after"));
-    assert_eq!(answer.json()["errorType"], "Unavailable");
+    assert_eq!(answer.json()["code"], "Unavailable");
     let mut stream = TcpStream::connect(site.edge.plain_address()).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n").unwrap();
     let (status, page) = read_answer(&mut BufReader::new(stream)).unwrap();
