@@ -20,5 +20,6 @@ pub use clock::{Clock, SystemClock};
 pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
 pub use secrets::Secrets;
 pub use store::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyKind, TallyRow,
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StoreIdError, StreamFigures,
+    TallyKind, TallyRow,
 };

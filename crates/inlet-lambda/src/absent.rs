@@ -9,7 +9,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
-    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store,
+    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store, StoreId,
     StreamFigures, TallyRow, UploadId,
 };
 
@@ -66,6 +66,10 @@ impl Store for Absent {
     }
 
     async fn tallies(&self, _: Day, _: Day) -> Result<Vec<TallyRow>, Failure> {
+        absent("the store")
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
         absent("the store")
     }
 

@@ -15,6 +15,7 @@
 //! letters        DIED#ID#SHA256   their list
 //! cursors        LOG              how far logs are stored
 //! schema         schema           the version of all this
+//! schema         identity         the identity of the table as a store
 //! ```
 //!
 //! Documents spread over as many partitions as there are ids. Their order is kept in 16 lanes, each
@@ -49,7 +50,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Bucket, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+    Batch, Bucket, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 use tokio::sync::Mutex;
 
@@ -334,6 +335,10 @@ impl Store for DynamoStore {
             day = next;
         }
         Ok(rows)
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
+        create::identity(&self.table).await
     }
 
     async fn check(&self) -> Result<(), Failure> {

@@ -32,7 +32,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -343,6 +343,13 @@ impl Store for PostgresStore {
         let tallies = tallies::between(&session, first, last);
         let found =
             self.bounded(read::in_transaction(&session, &self.begin_reading, tallies)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
+        const ATTEMPTED: &str = "read the identity of";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(read::identity(&session)).await;
         self.done(session, ATTEMPTED, found).await
     }
 

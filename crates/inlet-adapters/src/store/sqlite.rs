@@ -29,7 +29,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -196,6 +196,10 @@ impl Store for SqliteStore {
 
     async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
         self.readers.read("read the tallies of", move |tx| tallies::between(tx, first, last)).await
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
+        self.readers.read("read the identity of", |tx| read::identity(tx)).await
     }
 
     async fn check(&self) -> Result<(), Failure> {

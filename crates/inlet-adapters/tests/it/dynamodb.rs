@@ -473,3 +473,13 @@ async fn an_empty_document_and_a_moment_before_the_epoch_are_kept() {
     assert_eq!(store.get(id(1)).await.unwrap().unwrap().document, odd);
     assert_eq!(all(&store, PageQuery::default(), 1).await, [odd]);
 }
+
+#[tokio::test]
+async fn two_tables_have_two_identities_and_two_that_ask_at_once_get_one() {
+    let (one, other) = (Dynamo::new().await, Dynamo::new().await);
+    let (first, second) = (one.open_store().await, one.open_store().await);
+    let (first, second) = tokio::join!(first.identity(), second.identity());
+    let identity = first.unwrap();
+    assert_eq!(second.unwrap(), identity);
+    assert_ne!(other.open_store().await.identity().await.unwrap(), identity);
+}

@@ -343,3 +343,13 @@ fn found_in_files(sqlite: &Sqlite, text: &str) -> bool {
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     })
 }
+
+#[tokio::test]
+async fn two_files_have_two_identities_and_one_of_an_older_binary_gets_its_own() {
+    let (one, other) = (Sqlite::default(), Sqlite::default());
+    let identity = one.open().await.identity().await.unwrap();
+    assert_ne!(other.open().await.identity().await.unwrap(), identity);
+    one.execute("DROP TABLE identity");
+    let given = one.open().await.identity().await.unwrap();
+    assert_eq!(one.open().await.identity().await.unwrap(), given);
+}

@@ -1,12 +1,70 @@
 //! The store port.
 
+use std::fmt;
+use std::str::FromStr;
+
 use async_trait::async_trait;
+use rand::RngExt;
 
 use crate::calendar::{Calendar, Day};
 use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use crate::document::{Document, StoredDocument, StreamName, Timestamp};
 use crate::failure::Failure;
 use crate::id::DocumentId;
+
+/// The identity of a store: 16 random bytes, made once with the store and kept in it.
+///
+/// A log records the identity of the store that it released segments into, so that another store
+/// in the same place is noticed. The text form is 32 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId([u8; 16]);
+
+impl StoreId {
+    /// A new identity, for a store that is being made.
+    pub fn random() -> Self {
+        Self(rand::rng().random())
+    }
+
+    /// The identity with these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::document::hex(&self.0))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({self})")
+    }
+}
+
+/// A text that is no store identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a store's identity is 32 lower-case hex digits")]
+pub struct StoreIdError;
+
+impl FromStr for StoreId {
+    type Err = StoreIdError;
+
+    fn from_str(text: &str) -> Result<Self, StoreIdError> {
+        let lower = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 32 || !text.as_bytes().iter().all(lower) {
+            return Err(StoreIdError);
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| StoreIdError)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
 
 /// How far a log was stored. A store keeps one a log and never moves it backwards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +218,8 @@ pub struct TallyRow {
 /// 9. Cursors never move backwards. Tallies count a document once, however often it is delivered.
 /// 10. `dead_letters` lists oldest first by filter; `mark_redriven` notes the moment on each.
 /// 11. `streams` has each stream that has documents or had some, in name order.
+/// 12. `identity` is made with the store and never changes: every handle gives the same one, before
+///     and after a restart. Two stores that were made have two; a copy has that of its original.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores a batch.
@@ -188,6 +248,8 @@ pub trait Store: Send + Sync {
     async fn cursors(&self) -> Result<Vec<Cursor>, Failure>;
     /// The tallies of the days from `first` to `last`, both included, in no order.
     async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure>;
+    /// The identity of this store.
+    async fn identity(&self) -> Result<StoreId, Failure>;
     /// Whether it answers. Asked by the readiness check.
     async fn check(&self) -> Result<(), Failure>;
 }

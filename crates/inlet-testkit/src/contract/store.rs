@@ -62,6 +62,7 @@ macro_rules! store_contract {
             store_10_a_redrive_is_noted_on_the_letter,
             store_10_a_letter_that_dies_again_is_one_letter,
             store_11_streams_have_their_figures_in_name_order,
+            store_12_its_identity_never_changes,
             store_check_answers,
         }
     };

@@ -7,7 +7,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 
 use super::plan::{Faults, with_fault};
@@ -75,6 +75,10 @@ impl<S: Store> Store for FailingStore<S> {
 
     async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
         with_fault!(self.faults, "read the tallies of", self.inner.tallies(first, last).await)
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
+        with_fault!(self.faults, "read the identity of", self.inner.identity().await)
     }
 
     async fn check(&self) -> Result<(), Failure> {

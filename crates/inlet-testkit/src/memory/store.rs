@@ -10,7 +10,8 @@ use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StreamFigures, TallyKind, TallyRow,
+    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyKind,
+    TallyRow,
 };
 use inlet_core::tally::TallySheet;
 
@@ -22,6 +23,7 @@ pub struct MemoryStore(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     away: bool,
+    identity: Option<StoreId>,
     refused: Option<String>,
     position: u64,
     documents: BTreeMap<u64, StoredDocument>,
@@ -247,6 +249,10 @@ impl Store for MemoryStore {
                 bytes: *bytes,
             })
             .collect())
+    }
+
+    async fn identity(&self) -> Result<StoreId, Failure> {
+        Ok(*self.state().identity.get_or_insert_with(StoreId::random))
     }
 
     async fn check(&self) -> Result<(), Failure> {

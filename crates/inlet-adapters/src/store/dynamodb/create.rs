@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    ScalarAttributeType, TableStatus,
+    ReturnValue, ScalarAttributeType, TableStatus,
 };
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::StoreId;
 
-use super::attributes::{Item, PK, SK, find_number, key, must, number};
+use super::attributes::{Item, PK, SK, find_number, find_text, key, must, number, text};
 use super::table::Table;
 use crate::aws;
 
@@ -89,6 +90,30 @@ pub(super) async fn check_version(table: &Table) -> Result<Option<u32>, Failure>
             .hint("use the binary that wrote it, or a newer one"));
     }
     Ok(Some(version))
+}
+
+/// The identity of the table as a store; given to it where it has none yet.
+pub(super) async fn identity(table: &Table) -> Result<StoreId, Failure> {
+    let key = || key("schema", "identity");
+    let read = |item: Item| {
+        let id = find_text(&item, "id").and_then(|text| text.parse().ok());
+        must(id, &item, "id")
+    };
+    if let Some(item) = table.get(key()).await? {
+        return read(item);
+    }
+    let given = table
+        .client
+        .update_item()
+        .table_name(&table.name)
+        .set_key(Some(key()))
+        .update_expression("SET id = if_not_exists(id, :made)")
+        .expression_attribute_values(":made", text(StoreId::random().to_string()))
+        .return_values(ReturnValue::AllNew)
+        .send()
+        .await
+        .map_err(|error| table.failure("write to the table", &error))?;
+    read(given.attributes.unwrap_or_default())
 }
 
 async fn wait_until_active(table: &Table) -> Result<(), Failure> {

@@ -32,12 +32,20 @@ pub(super) use grant::{grant, make_role};
 const LOCK: i64 = 0x496e_6c74_6d69_6772;
 
 /// The migrations of this binary, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "documents",
-    phase: Phase::Expand,
-    sql: include_str!("migrations/0001_documents.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "documents",
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0001_documents.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "identity",
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0002_identity.sql"),
+    },
+];
 
 const CATALOG: &str = "
     CREATE SCHEMA inlet;

@@ -5,7 +5,7 @@
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, StreamName, Timestamp};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Cursor, Found, Page, PageQuery, StreamFigures};
+use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId, StreamFigures};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -179,6 +179,12 @@ pub(super) async fn cursors(client: &Client) -> Result<Vec<Cursor>, Fault> {
         })
     };
     client.query_typed(sql, &[]).await?.iter().map(cursor).collect()
+}
+
+pub(super) async fn identity(client: &Client) -> Result<StoreId, Fault> {
+    let row = client.query_typed_one("SELECT id FROM inlet.identity", &[]).await?;
+    let rows::Id(id) = row.try_get(0)?;
+    Ok(StoreId::from_bytes(id))
 }
 
 /// Reads something that is always there.

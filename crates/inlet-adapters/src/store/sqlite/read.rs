@@ -3,7 +3,7 @@
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::StoredDocument;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Cursor, Found, Page, PageQuery};
+use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params, params_from_iter};
 
 use super::rows;
@@ -150,6 +150,11 @@ pub(super) fn cursors(connection: &Connection) -> rusqlite::Result<Vec<Cursor>> 
         Ok(Cursor { log: row.get(0)?, segment: rows::count(row, 1)?, offset: rows::count(row, 2)? })
     })?;
     found.collect()
+}
+
+pub(super) fn identity(connection: &Connection) -> rusqlite::Result<StoreId> {
+    let mut statement = connection.prepare_cached("SELECT id FROM identity")?;
+    statement.query_row([], |row| Ok(StoreId::from_bytes(row.get(0)?)))
 }
 
 /// Reads something that is always there.

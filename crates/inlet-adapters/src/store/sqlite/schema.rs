@@ -8,6 +8,7 @@
 //! | `dead_letters` | a row a dead letter, one for each id and body |
 //! | `erased` | ids that were erased, and when |
 //! | `cursors` | how far each log is stored |
+//! | `identity` | one row: the identity of this store, which logs record |
 //! | `tallies` | counts a day, stream and kind: 0 stored, 1 dead (`name` is the code of the cause), 2 field (`name` is its path, `type` its type) |
 //!
 //! Times are microseconds since the epoch. `application_id` is `Inlt`; `user_version` is the
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::ports::StoreId;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::SqliteOptions;
@@ -104,6 +106,14 @@ CREATE TABLE tallies (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Added to the format later; a file of an older binary gets it at its next open.
+const IDENTITY: &str = "
+CREATE TABLE IF NOT EXISTS identity (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id BLOB NOT NULL CHECK (length(id) = 16)
+) STRICT;
+";
+
 /// Opens the file for writing, and makes it and its directory where there is none.
 pub(super) fn open(
     directory: &Path,
@@ -127,6 +137,7 @@ pub(super) fn open(
         files::sync_directory(directory)
             .map_err(|error| io_failure(error, "sync the directory of the store", directory))?;
     }
+    identify(&mut connection).map_err(told)?;
     Ok(connection)
 }
 
@@ -210,5 +221,18 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.pragma_update(None, "user_version", VERSION)?;
     }
+    tx.commit()
+}
+
+/// Gives the file an identity where it has none.
+fn identify(connection: &mut Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'identity'";
+    if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
+        return Ok(());
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(IDENTITY)?;
+    let made = StoreId::random();
+    tx.execute("INSERT OR IGNORE INTO identity (one, id) VALUES (1, ?1)", [made.as_bytes()])?;
     tx.commit()
 }

@@ -1,4 +1,4 @@
-//! Promises 9 to 11: cursors and tallies, dead letters, streams.
+//! Promises 9 to 12: cursors and tallies, dead letters, streams, the identity.
 
 use std::sync::Arc;
 
@@ -141,5 +141,15 @@ pub async fn store_11_streams_have_their_figures_in_name_order(fixture: &dyn Sto
         assert_eq!((a.stream.as_str(), a.documents, a.bytes), ("a", 0, 0));
         assert_eq!((b.stream.as_str(), b.documents, b.bytes), ("b", 3, 21));
         assert_eq!((b.first, b.last), (Some(after(3)), Some(after(5))));
+    }
+}
+
+/// Every handle gives the same identity, whatever was stored meanwhile.
+pub async fn store_12_its_identity_never_changes(fixture: &dyn StoreFixture) {
+    let store = fixture.open().await;
+    let identity = store.identity().await.unwrap();
+    store.put_batch(batch([document(1)])).await.unwrap();
+    for store in [store, fixture.open().await] {
+        assert_eq!(store.identity().await.unwrap(), identity);
     }
 }
