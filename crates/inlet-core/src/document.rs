@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use jiff::Timestamp as JiffTimestamp;
 use md5::{Digest, Md5};
+use sha2::Sha256;
 
 use crate::id::DocumentId;
 use crate::rejection::Rejection;
@@ -137,6 +138,11 @@ impl Document {
         md5(&self.body)
     }
 
+    /// The hash by which its body is compared with one that is stored.
+    pub fn body_hash(&self) -> BodyHash {
+        BodyHash::of(&self.body)
+    }
+
     /// The body as text.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
@@ -150,6 +156,27 @@ pub struct StoredDocument {
     pub document: Document,
     /// When the store took it.
     pub stored: Timestamp,
+}
+
+/// The SHA-256 of a body. Two bodies with the same hash are taken to be the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyHash([u8; 32]);
+
+impl BodyHash {
+    /// The hash of `body`.
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256::digest(body).into())
+    }
+
+    /// The hash with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// The MD5 of `bytes`.

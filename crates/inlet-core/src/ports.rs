@@ -20,6 +20,6 @@ pub use clock::{Clock, SystemClock};
 pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
 pub use secrets::Secrets;
 pub use store::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StoreIdError, StreamFigures,
-    TallyKind, TallyRow,
+    Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
+    StoreIdError, StreamFigures, TallyKind, TallyRow,
 };

@@ -1,5 +1,7 @@
 //! What a part has no right to use: every call fails and says so, and nothing is remembered.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::calendar::Day;
@@ -9,8 +11,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
-    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store, StoreId,
-    StreamFigures, TallyRow, UploadId,
+    Found, Known, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store,
+    StoreId, StreamFigures, TallyRow, UploadId,
 };
 
 /// No engine at all.
@@ -33,6 +35,10 @@ impl Store for Absent {
     }
 
     async fn find(&self, _: DocumentId) -> Result<Option<Found>, Failure> {
+        absent("the store")
+    }
+
+    async fn known(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
         absent("the store")
     }
 

@@ -37,6 +37,7 @@ mod record;
 mod span;
 mod table;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +47,12 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use inlet_core::calendar::Day;
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::document::{BodyHash, StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Bucket, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store,
+    StoreId, StreamFigures, TallyRow,
 };
 use tokio::sync::Mutex;
 
@@ -192,6 +194,27 @@ impl DynamoStore {
         items.iter().map(Letter::read).collect()
     }
 
+    /// The state of an id, from its record and, where it has any, its letters.
+    async fn known_of(&self, id: DocumentId, record: &Record) -> Result<Known, Failure> {
+        let letters = match record.letters {
+            0 => Vec::new(),
+            _ => self.letters_of(id).await?,
+        };
+        Ok(Known {
+            stored: record.stored.as_ref().map(|stored| BodyHash::from_bytes(stored.sha256)),
+            letters: letters
+                .iter()
+                .map(|letter| KnownLetter {
+                    body: BodyHash::from_bytes(letter.sha256),
+                    attempts: letter.letter.attempts,
+                })
+                .collect(),
+            erased: record
+                .erased_us
+                .map(|at| EraseMark { generation: 0, at: Timestamp::from_micros(at) }),
+        })
+    }
+
     /// The letter with its body; `None` where it went meanwhile.
     async fn whole(&self, mut letter: Letter) -> Result<Option<DeadLetter>, Failure> {
         let Some(key) = letter.body.overflow() else { return Ok(Some(letter.letter)) };
@@ -234,6 +257,23 @@ impl Store for DynamoStore {
             }
         }
         Ok(record.erased_us.map(|_| Found::Erased))
+    }
+
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let keys = ids.into_iter().map(Record::key).collect();
+        let mut found = HashMap::new();
+        for item in self.table.get_many(keys).await? {
+            let id = find_text(&item, "pk").and_then(|pk| pk.strip_prefix("d#")?.parse().ok());
+            let id: DocumentId = must(id, &item, "pk")?;
+            let known = self.known_of(id, &Record::read(&item)?).await?;
+            if known != Known::default() {
+                found.insert(id, known);
+            }
+        }
+        Ok(found)
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -13,6 +13,7 @@ mod address;
 mod connect;
 mod erase;
 mod failure;
+mod known;
 mod migrate;
 mod options;
 mod put;
@@ -23,6 +24,7 @@ mod spans;
 mod tallies;
 mod tls;
 
+use std::collections::HashMap;
 use std::future::Future;
 
 use async_trait::async_trait;
@@ -32,7 +34,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -263,6 +265,17 @@ impl Store for PostgresStore {
         const ATTEMPTED: &str = "find an id in";
         let session = self.session(ATTEMPTED).await?;
         let found = self.bounded(read::find(&session, id)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        const ATTEMPTED: &str = "look up ids in";
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let session = self.session(ATTEMPTED).await?;
+        let known = known::known(&session, ids);
+        let found = self.bounded(read::in_transaction(&session, &self.begin_reading, known)).await;
         self.done(session, ATTEMPTED, found).await
     }
 

@@ -7,6 +7,7 @@
 //! What is where in the file is in [`schema`]; what a batch does to it in [`put`].
 
 mod failure;
+mod known;
 mod put;
 mod read;
 mod readers;
@@ -18,6 +19,7 @@ mod streams;
 mod tallies;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -29,7 +31,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -151,6 +153,11 @@ impl Store for SqliteStore {
 
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
         self.readers.read("find an id in", move |tx| read::find(tx, id)).await
+    }
+
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        let ids = ids.to_vec();
+        self.readers.read("look up ids in", move |tx| known::known(tx, &ids)).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

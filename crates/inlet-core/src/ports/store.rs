@@ -1,5 +1,6 @@
 //! The store port.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use rand::RngExt;
 
 use crate::calendar::{Calendar, Day};
 use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
-use crate::document::{Document, StoredDocument, StreamName, Timestamp};
+use crate::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use crate::failure::Failure;
 use crate::id::DocumentId;
 
@@ -127,6 +128,36 @@ pub enum Found {
     Erased,
 }
 
+/// The state of one id in a store, without any body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The hash of the stored document's body; `None` where no document is stored.
+    pub stored: Option<BodyHash>,
+    /// The dead letters of the id, in no order.
+    pub letters: Vec<KnownLetter>,
+    /// The mark of its last erasure; `None` where it was never erased.
+    pub erased: Option<EraseMark>,
+}
+
+/// A dead letter, as far as another delivery of the same body depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownLetter {
+    /// The hash of its body.
+    pub body: BodyHash,
+    /// The number of attempts so far.
+    pub attempts: u32,
+}
+
+/// The mark that an erasure leaves under an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EraseMark {
+    /// The number of erasures so far; 0 for a mark of a version that did not count them.
+    pub generation: u32,
+    /// The moment of the last erasure, by the clock of the instance that erased. No order rests
+    /// on it where the erasures were counted.
+    pub at: Timestamp,
+}
+
 /// Which documents are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PageQuery {
@@ -220,6 +251,8 @@ pub struct TallyRow {
 /// 11. `streams` has each stream that has documents or had some, in name order.
 /// 12. `identity` is made with the store and never changes: every handle gives the same one, before
 ///     and after a restart. Two stores that were made have two; a copy has that of its original.
+/// 13. `known` gives the state of each id that the store has anything under, as of one moment a
+///     call, and leaves out all others. It changes nothing and needs no right to write.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores a batch.
@@ -228,6 +261,9 @@ pub trait Store: Send + Sync {
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure>;
     /// Where that id is, without its body.
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure>;
+    /// The state of those of `ids` that anything is known of. One call, however many they are;
+    /// an id may be named twice.
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure>;
     /// A page of documents.
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure>;
     /// Erases the document with that id, and notes that `now`; also one that has yet to come from

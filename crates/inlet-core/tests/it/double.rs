@@ -1,6 +1,6 @@
 //! The least store and bucket that the summary and the backup can be tested on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -11,8 +11,8 @@ use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp, hex}
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Object, ObjectMeta, Outcome,
-    Page, PageQuery, Part, PartNumber, Store, StoreId, StreamFigures, TallyRow, UploadId,
+    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Known, Object, ObjectMeta,
+    Outcome, Page, PageQuery, Part, PartNumber, Store, StoreId, StreamFigures, TallyRow, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -84,6 +84,10 @@ impl Store for PlainStore {
 
     async fn find(&self, _: DocumentId) -> Result<Option<Found>, Failure> {
         unreachable!("neither step looks for an id")
+    }
+
+    async fn known(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        unreachable!("neither step looks ids up")
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -2,6 +2,7 @@
 
 mod count;
 mod erase;
+mod known;
 mod look;
 mod put;
 mod read;
@@ -13,6 +14,7 @@ use inlet_core::ports::Store;
 
 pub use count::*;
 pub use erase::*;
+pub use known::*;
 pub use put::*;
 pub use read::*;
 
@@ -63,6 +65,8 @@ macro_rules! store_contract {
             store_10_a_letter_that_dies_again_is_one_letter,
             store_11_streams_have_their_figures_in_name_order,
             store_12_its_identity_never_changes,
+            store_13_known_gives_the_state_of_each_id_that_has_one,
+            store_13_known_answers_for_thousands_of_ids,
             store_check_answers,
         }
     };

@@ -1,5 +1,7 @@
 //! A store that fails when told to.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use inlet_core::calendar::Day;
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
@@ -7,7 +9,7 @@ use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
 };
 
 use super::plan::{Faults, with_fault};
@@ -38,6 +40,10 @@ impl<S: Store> Store for FailingStore<S> {
 
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
         with_fault!(self.faults, "find an id in", self.inner.find(id).await)
+    }
+
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        with_fault!(self.faults, "look up ids in", self.inner.known(ids).await)
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use inlet_core::calendar::Day;
 use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
-use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
+use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyKind,
-    TallyRow,
+    Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
+    StreamFigures, TallyKind, TallyRow,
 };
 use inlet_core::tally::TallySheet;
 
@@ -84,6 +84,21 @@ impl State {
         self.position_of.insert(document.id, self.position);
         self.documents.insert(self.position, StoredDocument { document, stored: batch.now });
         Outcome::Stored
+    }
+
+    fn known(&self, id: DocumentId) -> Known {
+        let stored = self.position_of.get(&id).map(|position| &self.documents[position].document);
+        let letters = self.dead.values().filter(|letter| letter.id == id);
+        Known {
+            stored: stored.map(Document::body_hash),
+            letters: letters
+                .map(|letter| KnownLetter {
+                    body: BodyHash::of(&letter.body),
+                    attempts: letter.attempts,
+                })
+                .collect(),
+            erased: self.erased.get(&id).map(|at| EraseMark { generation: 0, at: *at }),
+        }
     }
 
     fn count_stream(&mut self, document: &Document) {
@@ -181,6 +196,12 @@ impl Store for MemoryStore {
             return Ok(Some(Found::Dead(Box::new(letter.clone()))));
         }
         Ok(state.erased.contains_key(&id).then_some(Found::Erased))
+    }
+
+    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+        let state = self.state();
+        let known = ids.iter().map(|id| (*id, state.known(*id)));
+        Ok(known.filter(|(_, known)| *known != Known::default()).collect())
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
