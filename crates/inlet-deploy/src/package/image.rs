@@ -20,6 +20,10 @@ const CERTIFICATE_PLACES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// A user without rights, as images without a shell number it.
 const USER: u64 = 65_532;
+/// The data directory, which the image declares as a volume. Fargate gives a volume the owner and
+/// the mode of the image's directory where the image has it and declares it, and root's otherwise.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html>
+const DATA: &str = "data";
 
 /// Some content, and the name that follows from it.
 #[derive(Debug, Clone)]
@@ -70,12 +74,13 @@ impl Image {
                 "Env": [
                     "PATH=/usr/local/bin",
                     format!("SSL_CERT_FILE=/{CERTIFICATES}"),
-                    "INLET_DATA=/tmp/inlet-data",
+                    format!("INLET_DATA=/{DATA}"),
                     "INLET_LOG_FORMAT=json",
                 ],
                 "Entrypoint": [format!("/{ENTRY}")],
                 "Cmd": ["serve"],
                 "WorkingDir": "/tmp",
+                "Volumes": { format!("/{DATA}"): {} },
                 "StopSignal": "SIGTERM",
                 "Labels": {
                     "org.opencontainers.image.title": "inlet",
@@ -102,9 +107,9 @@ impl Image {
     }
 }
 
-/// What one path of the layer is.
+/// One path of the layer.
 enum Entry<'a> {
-    Directory(u32),
+    Directory { mode: u32, owner: u64 },
     File(&'a [u8], u32),
 }
 
@@ -123,7 +128,8 @@ fn layer(executable: &Executable) -> std::io::Result<Vec<u8>> {
     }
     entries.insert("etc/passwd".into(), Entry::File(users.as_bytes(), 0o644));
     entries.insert("etc/group".into(), Entry::File(groups.as_bytes(), 0o644));
-    entries.insert("tmp".into(), Entry::Directory(0o1777));
+    entries.insert("tmp".into(), Entry::Directory { mode: 0o1777, owner: 0 });
+    entries.insert(DATA.into(), Entry::Directory { mode: 0o755, owner: USER });
     let parents: Vec<PathBuf> = entries
         .keys()
         .flat_map(|path| path.ancestors().skip(1))
@@ -131,26 +137,26 @@ fn layer(executable: &Executable) -> std::io::Result<Vec<u8>> {
         .map(Path::to_owned)
         .collect();
     for parent in parents {
-        entries.entry(parent).or_insert(Entry::Directory(0o755));
+        entries.entry(parent).or_insert(Entry::Directory { mode: 0o755, owner: 0 });
     }
     let mut tar = tar::Builder::new(Vec::new());
     for (path, entry) in &entries {
         let mut header = tar::Header::new_ustar();
         header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        let bytes: &[u8] = match entry {
-            Entry::Directory(mode) => {
+        let (bytes, owner): (&[u8], u64) = match entry {
+            Entry::Directory { mode, owner } => {
                 header.set_entry_type(tar::EntryType::Directory);
                 header.set_mode(*mode);
-                &[]
+                (&[], *owner)
             }
             Entry::File(bytes, mode) => {
                 header.set_entry_type(tar::EntryType::Regular);
                 header.set_mode(*mode);
-                bytes
+                (bytes, 0)
             }
         };
+        header.set_uid(owner);
+        header.set_gid(owner);
         header.set_size(bytes.len() as u64);
         tar.append_data(&mut header, path, bytes)?;
     }

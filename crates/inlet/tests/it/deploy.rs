@@ -4,6 +4,7 @@ mod account;
 mod bad_ways;
 #[cfg(feature = "aws")]
 mod flow;
+mod image;
 mod life;
 mod migration;
 mod plan;
