@@ -29,6 +29,7 @@ pub mod health;
 pub mod id;
 pub mod json;
 pub mod limits;
+pub mod log_filter;
 pub mod persist;
 pub mod ports;
 pub mod redrive;

@@ -3,8 +3,12 @@
 use anyhow::{Context, bail};
 use inlet_core::calendar::Calendar;
 use inlet_core::limits::Limits;
+use inlet_core::log_filter;
 use inlet_core::schedule::Schedule;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What the variables say.
 #[derive(Debug, Clone)]
@@ -63,14 +67,15 @@ impl Settings {
 
     /// Sends log lines to standard error, as JSON: that is what CloudWatch can be asked about.
     pub(crate) fn log_lines(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log_level)
-            .with_context(|| format!("INLET_LOG_LEVEL = {:?}", self.log_level))?;
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .json()
+        let (default, parts) = log_filter::parse(&self.log_level).with_context(|| {
+            format!("INLET_LOG_LEVEL = {:?}: expected {}", self.log_level, log_filter::EXPECTED)
+        })?;
+        let filter = Targets::new().with_default(default).with_targets(parts);
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json();
+        tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
             .try_init()
-            .map_err(|error| anyhow::anyhow!("could not start the log lines: {error}"))
+            .map_err(|error| anyhow::anyhow!("could not initialise logging: {error}"))
     }
 
     /// When summaries are due.

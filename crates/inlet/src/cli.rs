@@ -4,9 +4,10 @@ pub(crate) mod deploy;
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{ConfigError, SETTINGS, Settings, Sources};
+use crate::config::{ConfigError, Role, SETTINGS, Setting, Settings, Sources};
 
 use self::deploy::{DeployCommand, LookArgs, ShapeName};
 
@@ -89,6 +90,13 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it is a child of `up`.
+    fn is_supervised(&self) -> bool {
+        matches!(self, Self::Serve(args) | Self::Persist(args) if args.supervised)
+    }
+}
+
 /// `--json`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JsonArgs {
@@ -126,12 +134,12 @@ pub(crate) enum ZoneCommand {
     /// Start its instances in the other zones, then end those in it
     Down {
         /// Its name
-        zone: String,
+        name: String,
     },
     /// Start its instances in it again
     Up {
         /// Its name
-        zone: String,
+        name: String,
     },
 }
 
@@ -458,34 +466,61 @@ pub(crate) struct Given {
 impl Given {
     /// The values in force at this moment.
     pub(crate) fn read(&self) -> Result<Sources, ConfigError> {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            if name.starts_with("INLET_") {
+                let text = value.into_string();
+                let text = text.map_err(|_| ConfigError::NotText { name: name.clone() })?;
+                variables.push((name, text));
+            }
+        }
         Sources::read(self.flags.iter().cloned(), variables, self.file.as_deref())
     }
 }
 
-/// The whole command line, for help and completions: the commands, and a flag for each setting.
+/// The whole command line, for help and completions: the commands, and a flag for each setting,
+/// hidden where the command does not honour it. Refusing it is better done by
+/// [`Sources::check`], which knows where it belongs.
 pub(crate) fn command() -> clap::Command {
-    let flags = SETTINGS.iter().map(|setting| {
-        let help = match setting.default {
-            "" => setting.doc.to_owned(),
-            default => format!("{} [default: {default}]", setting.doc),
-        };
-        Arg::new(setting.name)
-            .long(setting.name.replace('_', "-"))
-            .value_name(setting.value)
-            .help(help)
-            .help_heading("Settings")
-            .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
-            .hide_short_help(!matches!(setting.name, "data" | "https" | "http" | "queue" | "store"))
-            .global(true)
+    let flags = |role: Option<Role>| {
+        SETTINGS.iter().map(move |setting| {
+            let is_hidden = role.is_some_and(|role| !setting.is_honoured_by(role));
+            flag(setting).hide(is_hidden)
+        })
+    };
+    // Those of the commands themselves stand before those of all, which are for what stands
+    // before the command's name.
+    let commands = Cli::command().mut_subcommands(|command| {
+        let role = Role::of_command(command.get_name());
+        with_flags(command, &|| flags(role).collect())
     });
-    Cli::command().args(flags)
+    commands.args(flags(None).map(|flag| flag.global(true)))
+}
+
+fn with_flags(command: clap::Command, flags: &dyn Fn() -> Vec<Arg>) -> clap::Command {
+    command.args(flags()).mut_subcommands(|inner| with_flags(inner, flags))
+}
+
+fn flag(setting: &'static Setting) -> Arg {
+    let help = match setting.default {
+        "" => setting.doc.to_owned(),
+        default => format!("{} [default: {default}]", setting.doc),
+    };
+    Arg::new(setting.name)
+        .long(setting.name.replace('_', "-"))
+        .value_name(setting.value)
+        .help(help)
+        .help_heading("Settings")
+        .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
+        .hide_short_help(!matches!(setting.name, "data" | "https" | "http" | "queue" | "store"))
 }
 
 /// Reads the command line, the variables and the settings file. Help, version and words that do
 /// not fit end the process here, as clap does it.
+///
+/// # Errors
+/// A setting that can't be read, or that the command can't honour.
 pub(crate) fn parse() -> anyhow::Result<Invocation> {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -493,7 +528,17 @@ pub(crate) fn parse() -> anyhow::Result<Invocation> {
     let file = cli.config.or_else(|| default_file.exists().then_some(default_file));
     let given = Given { flags: flags(&matches), file };
     let sources = given.read()?;
-    let settings = Settings::read(&sources)?;
+    let name = matches.subcommand_name().unwrap_or_default();
+    let role = Role::of_command(name).with_context(|| format!("`{name}` has no role"))?;
+    let is_supervised = cli.command.is_supervised();
+    if !is_supervised {
+        sources.check(name, role)?;
+    }
+    let mut settings = Settings::read(&sources, role)?;
+    if is_supervised {
+        // The door with HTTPS is the edge's.
+        settings.needs_https = None;
+    }
     Ok(Invocation { command: cli.command, given, sources, settings })
 }
 
@@ -508,4 +553,26 @@ fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
         Some((name, texts.join(" ")))
     };
     SETTINGS.iter().filter_map(|setting| given(setting.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_role_and_shows_the_flags_that_it_honours() {
+        let mut all = command();
+        all.build();
+        for subcommand in all.get_subcommands().filter(|it| it.get_name() != "help") {
+            let name = subcommand.get_name();
+            let role = Role::of_command(name).unwrap_or_else(|| panic!("{name} has no role"));
+            for setting in SETTINGS {
+                let flag = subcommand.get_arguments().find(|flag| flag.get_id() == setting.name);
+                let is_shown = !flag.unwrap().is_hide_set();
+                assert_eq!(is_shown, setting.is_honoured_by(role), "{name} --{}", setting.name);
+            }
+        }
+    }
 }

@@ -19,9 +19,11 @@ use inlet_adapters::queue::{LogQueue, LogQueueOptions};
 use inlet_adapters::secrets::FileSecrets;
 use inlet_adapters::store::{SqliteOptions, SqliteStore};
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
-use inlet_core::schedule::{Schedule, ScheduleError};
 use inlet_http::Pages;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
@@ -294,17 +296,8 @@ pub(crate) fn summarizer(
         store: Arc::clone(&engines.store),
         bucket: Arc::clone(&engines.bucket),
         clock: Arc::clone(clock),
-        schedule: schedule(settings)?,
+        schedule: settings.schedule.clone(),
     })
-}
-
-fn schedule(settings: &Settings) -> anyhow::Result<Schedule> {
-    Schedule::new(&settings.summary_cron, settings.calendar.zone_name()).map_err(
-        |error: ScheduleError| {
-            let hint = error.hint();
-            Hinted::usage(format!("summary_cron: {error}"), hint).into()
-        },
-    )
 }
 
 /// The pages that browsers get.
@@ -327,19 +320,17 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Sends log lines to stderr, as the settings want them.
 pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level).map_err(|error| {
-        let hint = "use error, warn, info, debug, or a filter such as inlet_log=debug,info";
-        Hinted::usage(format!("log_level = {:?}: {error}", settings.log_level), hint)
-    })?;
     // It warns with each object in parts that it can't check; we check those that we cut.
-    let filter = filter.add_directive("aws_sdk_s3::http_response_checksum=error".parse()?);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = settings.log_filter.clone();
+    let filter = filter.with_target("aws_sdk_s3::http_response_checksum", LevelFilter::ERROR);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = if settings.log_json {
-        lines.json().try_init()
+        tracing_subscriber::registry().with(lines.json().with_filter(filter)).try_init()
     } else {
-        lines.with_target(false).try_init()
+        let lines = lines.with_target(false).with_filter(filter);
+        tracing_subscriber::registry().with(lines).try_init()
     };
-    started.map_err(|error| anyhow::anyhow!(error)).context("could not start the log lines")
+    started.map_err(|error| anyhow::anyhow!(error)).context("could not initialise logging")
 }
 
 /// An edge before instances elsewhere, where this binary has an edge.
@@ -365,10 +356,10 @@ pub(crate) use crate::roles::supervise::run as supervise;
 pub(crate) fn supervise(
     _settings: Settings,
     _given: crate::cli::Given,
-    _size: crate::config::FleetOptions,
+    size: crate::config::FleetOptions,
 ) -> anyhow::Result<()> {
-    let hint = "build with --features edge, or leave --instances and --zones out";
-    Err(Hinted::usage("this binary has no edge", hint).into())
+    let message = format!("{} needs the edge, which this binary was built without", size.asked_by);
+    Err(Hinted::usage(message, "build with --features edge, or leave it out").into())
 }
 
 /// The commands for AWS, where this binary has them.

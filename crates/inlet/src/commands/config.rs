@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use crate::cli::JsonArgs;
-use crate::config::{SETTINGS, Sources};
+use crate::config::Sources;
 use crate::report;
 
 /// Prints every setting.
 pub(crate) fn run(sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
-    for ((name, value), setting) in sources.iter().zip(SETTINGS) {
+    for (setting, value) in sources.iter() {
+        let name = setting.name;
         let text = without_password(&value.text);
         if args.json {
             report::data(json!({

@@ -7,8 +7,8 @@ use crate::{control, report};
 /// Asks for it. The instances follow: `inlet status` shows how far they are.
 pub(crate) fn run(settings: &Settings, command: &ZoneCommand) -> anyhow::Result<()> {
     let request = match command {
-        ZoneCommand::Down { zone } => format!("zone down {zone}"),
-        ZoneCommand::Up { zone } => format!("zone up {zone}"),
+        ZoneCommand::Down { name } => format!("zone down {name}"),
+        ZoneCommand::Up { name } => format!("zone up {name}"),
     };
     report::data(control::demand(&settings.data, &request)?)
 }

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::settings::SETTINGS;
+use inlet_core::schedule::ScheduleError;
+
+use super::settings::{SETTINGS, Setting};
 
 /// Variables that begin with `INLET_` and are no settings.
 const OTHER_VARIABLES: &[&str] = &["INLET_TOKEN", "INLET_CONFIG", "INLET_URL"];
@@ -46,7 +48,19 @@ pub(crate) struct Value {
 pub(crate) enum ConfigError {
     /// A value does not fit its setting.
     #[error("{name} = {text:?} ({origin}): expected {expected}")]
-    Invalid { name: &'static str, text: String, origin: Origin, expected: &'static str },
+    Invalid { name: &'static str, text: String, origin: Origin, expected: String },
+    /// The command can't honour the setting.
+    #[error("{name} ({origin}) is not honoured by `inlet {command}`")]
+    NotHonoured { name: &'static str, origin: Origin, command: String, home: String },
+    /// The setting means nothing beside another one.
+    #[error("{name} ({origin}) has no effect: {why}")]
+    NoEffect { name: &'static str, origin: Origin, why: String },
+    /// The schedule of summaries can't be used.
+    #[error("{name} ({origin}): {source}")]
+    Schedule { name: &'static str, origin: Origin, source: ScheduleError },
+    /// A variable's value is not text.
+    #[error("the variable {name} is not UTF-8")]
+    NotText { name: String },
     /// There is no such setting.
     #[error("there is no setting {name:?} ({origin})")]
     Unknown { name: String, origin: Origin, nearest: Option<String> },
@@ -66,6 +80,9 @@ impl ConfigError {
                 Some(format!("did you mean {nearest}?"))
             }
             Self::Unknown { .. } => Some("`inlet config` lists all settings".to_owned()),
+            Self::NotHonoured { home, .. } => Some(home.clone()),
+            Self::NoEffect { .. } => Some("leave it out".to_owned()),
+            Self::Schedule { source, .. } => Some(source.hint()),
             _ => None,
         }
     }
@@ -97,7 +114,7 @@ impl Sources {
         }
         for (variable, text) in variables {
             let Some(name) = variable.strip_prefix("INLET_") else { continue };
-            if OTHER_VARIABLES.contains(&variable.as_str()) {
+            if OTHER_VARIABLES.contains(&variable.as_str()) || is_of_kubernetes(name, &text) {
                 continue;
             }
             let origin = Origin::Variable(variable.clone());
@@ -111,8 +128,17 @@ impl Sources {
     }
 
     /// All settings with their values, in the order of [`SETTINGS`].
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        SETTINGS.iter().map(|setting| (setting.name, &self.values[setting.name]))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Value)> {
+        SETTINGS.iter().map(|setting| (setting, &self.values[setting.name]))
+    }
+
+    /// Whether a value was given.
+    pub(super) fn is_given(&self, name: &'static str) -> bool {
+        *self.origin(name) != Origin::Default
+    }
+
+    pub(super) fn origin(&self, name: &'static str) -> &Origin {
+        &self.values[name].origin
     }
 
     pub(super) fn text(&self, name: &'static str) -> &str {
@@ -128,18 +154,28 @@ impl Sources {
         self.text(name).split_whitespace().map(str::to_owned).collect()
     }
 
-    pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> ConfigError {
+    pub(super) fn invalid(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
         let Value { text, origin } = self.values[name].clone();
-        ConfigError::Invalid { name, text, origin, expected }
+        ConfigError::Invalid { name, text, origin, expected: expected.into() }
     }
 
-    pub(super) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, ConfigError> {
-        self.text(name).parse().map_err(|_| self.invalid(name, "a whole number"))
+    /// A whole number from `min`.
+    pub(super) fn number<T>(&self, name: &'static str, min: T) -> Result<T, ConfigError>
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        let number = self.text(name).parse::<T>().ok().filter(|number| *number >= min);
+        number.ok_or_else(|| self.invalid(name, format!("a whole number from {min}")))
     }
 
-    pub(super) fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Result<T, ConfigError> {
+    /// A size in bytes from `min`.
+    pub(super) fn size<T>(&self, name: &'static str, min: T) -> Result<T, ConfigError>
+    where
+        T: TryFrom<u64> + PartialOrd,
+    {
         let size = self.text(name).parse::<bytesize::ByteSize>().ok();
         size.and_then(|size| T::try_from(size.as_u64()).ok())
+            .filter(|size| *size >= min)
             .ok_or_else(|| self.invalid(name, "a size as in 64MiB"))
     }
 
@@ -167,6 +203,30 @@ impl Sources {
         }
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
+}
+
+/// Whether Kubernetes makes the variable `INLET_` and `name` for a Service that is called `inlet`
+/// or `inlet-…`, or Docker for a link of that name: `SERVICE_HOST`, `SERVICE_PORT`,
+/// `SERVICE_PORT_HTTPS`, `PORT=tcp://10.0.0.1:80`, `PORT_80_TCP`, `PORT_80_TCP_ADDR`.
+/// Source: <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
+fn is_of_kubernetes(name: &str, text: &str) -> bool {
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    // The name of the Service may go on behind `inlet-`.
+    let starts = std::iter::once(0).chain(name.match_indices('_').map(|(at, _)| at + 1));
+    starts.map(|start| &name[start..]).any(|name| match name {
+        "SERVICE_HOST" | "SERVICE_PORT" => true,
+        "PORT" => is_address,
+        _ => name.starts_with("SERVICE_PORT_") || name.strip_prefix("PORT_").is_some_and(is_port),
+    })
+}
+
+/// Whether a name is `80_TCP`, or that with `_PROTO`, `_PORT` or `_ADDR`.
+fn is_port(name: &str) -> bool {
+    let mut parts = name.split('_');
+    parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+        && parts.next().is_some_and(|protocol| matches!(protocol, "TCP" | "UDP" | "SCTP"))
+        && parts.next().is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"))
+        && parts.next().is_none()
 }
 
 fn known(name: &str, origin: &Origin) -> Result<&'static str, ConfigError> {
@@ -205,6 +265,7 @@ fn file_values(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::role::Role;
     use super::super::settings::Settings;
     use super::*;
 
@@ -231,7 +292,7 @@ mod tests {
         assert_eq!(zone(read(&[], &[variable], file).unwrap()), "variable");
         assert_eq!(zone(read(&[], &[], file).unwrap()), "file");
         assert_eq!(zone(read(&[], &[], None).unwrap()), "local");
-        assert_eq!(Settings::read(&read(&[], &[], file).unwrap()).unwrap().threads, 3);
+        assert_eq!(Settings::read(&read(&[], &[], file).unwrap(), Role::Up).unwrap().threads, 3);
     }
 
     #[test]
@@ -243,8 +304,73 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_a_kubernetes_service_are_no_settings() {
+        let variables = [
+            ("INLET_SERVICE_HOST", "10.0.0.7"),
+            ("INLET_SERVICE_PORT", "8443"),
+            ("INLET_SERVICE_PORT_HTTPS", "8443"),
+            ("INLET_PORT", "tcp://10.0.0.7:8443"),
+            ("INLET_PORT_8443_TCP", "tcp://10.0.0.7:8443"),
+            ("INLET_PORT_8443_TCP_PROTO", "tcp"),
+            ("INLET_PORT_8443_TCP_PORT", "8443"),
+            ("INLET_PORT_8443_TCP_ADDR", "10.0.0.7"),
+            ("INLET_PORT_53_UDP", "udp://10.0.0.7:53"),
+            ("INLET_EDGE_SERVICE_HOST", "10.0.0.8"),
+            ("INLET_EDGE_PUBLIC_PORT", "tcp://10.0.0.8:443"),
+            ("INLET_EDGE_PUBLIC_PORT_443_TCP_ADDR", "10.0.0.8"),
+        ];
+        for variable in variables {
+            assert!(read(&[], &[variable], None).is_ok(), "{variable:?}");
+        }
+        for variable in [
+            ("INLET_PORT", "8443"),
+            ("INLET_SERVICE", "x"),
+            ("INLET_HOST", "10.0.0.7"),
+            ("INLET_PORT_X_TCP", "1"),
+            ("INLET_PORT_1_TCP_X", "1"),
+        ] {
+            let error = read(&[], &[variable], None).unwrap_err();
+            assert!(matches!(error, ConfigError::Unknown { .. }), "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_or_a_number_that_can_not_be_is_refused_with_its_name() {
+        for (name, text) in [
+            ("summary_cron", "x"),
+            ("summary_cron", "0 0 30 2 *"),
+            ("time_zone", "Mars/Olympus"),
+            ("log_level", "inf"),
+            ("hang_s", "0"),
+            ("threads", "65"),
+            ("connections_max", "0"),
+            ("attempts_max", "0"),
+            ("body_bytes_max", "0"),
+        ] {
+            let error =
+                Settings::read(&read(&[(name, text)], &[], None).unwrap(), Role::Up).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_setting_of_the_edge_makes_up_one_instance_behind_an_edge() {
+        let fleet = |flags: &[(&'static str, &str)]| {
+            Settings::read(&read(flags, &[], None).unwrap(), Role::Up).unwrap().fleet
+        };
+        for (name, text) in [("firewall", "f.toml"), ("access_log", "-"), ("hsts_s", "9")] {
+            let fleet = fleet(&[(name, text)]).unwrap();
+            assert_eq!((fleet.instances, fleet.zones, fleet.asked_by), (1, 1, name));
+        }
+        assert_eq!(fleet(&[("pages", "p"), ("zone", "a")]), None);
+        let flags = [("instances", "2"), ("zone", "a")];
+        let error = Settings::read(&read(&flags, &[], None).unwrap(), Role::Up).unwrap_err();
+        assert!(error.to_string().starts_with("zone (--zone) has no effect"), "{error}");
+    }
+
+    #[test]
     fn defaults_can_be_read() {
-        let settings = Settings::read(&read(&[], &[], None).unwrap()).unwrap();
+        let settings = Settings::read(&read(&[], &[], None).unwrap(), Role::Up).unwrap();
         assert_eq!(settings.limits, inlet_core::limits::Limits::default());
         assert_eq!(settings.queue_bytes_max, 4 << 30);
     }
@@ -252,7 +378,7 @@ mod tests {
     #[test]
     fn instances_and_zones_are_one_each_where_only_the_other_is_given() {
         let fleet = |flags: &[(&'static str, &str)]| {
-            let settings = Settings::read(&read(flags, &[], None).unwrap());
+            let settings = Settings::read(&read(flags, &[], None).unwrap(), Role::Up);
             settings.map(|settings| settings.fleet.map(|fleet| (fleet.instances, fleet.zones)))
         };
         assert_eq!(fleet(&[]).unwrap(), None);
@@ -265,7 +391,7 @@ mod tests {
     #[test]
     fn a_value_that_does_not_fit_names_the_setting_and_its_origin() {
         let sources = read(&[], &[("INLET_BODY_BYTES_MAX", "lots")], None).unwrap();
-        let error = Settings::read(&sources).unwrap_err().to_string();
+        let error = Settings::read(&sources, Role::Up).unwrap_err().to_string();
         assert_eq!(
             error,
             "body_bytes_max = \"lots\" (INLET_BODY_BYTES_MAX): expected a size as in 64MiB"

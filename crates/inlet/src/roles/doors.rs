@@ -39,6 +39,11 @@ impl Doors {
             None => address.map(|address| listen(name, address)).transpose(),
         };
         let https = open("https", settings.https)?;
+        if let (None, Some(given)) = (&https, &settings.needs_https) {
+            let hint = "give an address with --https, or leave it out";
+            let message = format!("{given} has no effect: there is no HTTPS");
+            return Err(Hinted::usage(message, hint).into());
+        }
         // Without HTTPS there is nothing to redirect to.
         let http = open("http", settings.http.filter(|_| https.is_some()))?;
         let plain = open("plain", settings.plain)?;

@@ -11,7 +11,7 @@ use super::front::{Backends, Front};
 use super::instance;
 use super::stop::{Reason, Stop};
 use crate::cli::Given;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
 use crate::{systemd, wire};
@@ -104,7 +104,7 @@ impl Kept {
 
     /// Takes up the instances, and what the front can take up.
     async fn reload(&mut self) -> anyhow::Result<()> {
-        let settings = Settings::read(&self.given.read()?)?;
+        let settings = Settings::read(&self.given.read()?, Role::Edge)?;
         let backends = read_backends(&settings)?;
         backends.set(&self.front.edge).await?;
         self.backends = backends;

@@ -15,6 +15,7 @@ mod kill;
 mod lifecycle;
 mod load;
 mod server;
+mod settings;
 mod structure;
 mod supervise;
 mod systemd;

@@ -15,22 +15,11 @@ use anyhow::Context;
 use tokio::process::{Child, Command};
 
 use crate::cli::Given;
+use crate::config::{Role, SETTINGS};
 use crate::control::DIRECTORY;
 
-/// Settings that are the edge's, and are not passed on: each child is told its own.
-const OWN: &[&str] = &[
-    "data",
-    "https",
-    "http",
-    "plain",
-    "zone",
-    "instance",
-    "instances",
-    "zones",
-    "threads",
-    "tls_cert",
-    "tls_key",
-];
+/// Flags that are not passed on: each child is given its own.
+const OWN: &[&str] = &["data", "https", "http", "plain", "instance", "threads"];
 
 /// What systemd tells the process it has started, which is none of its children.
 const SYSTEMD: &[&str] = &[
@@ -80,7 +69,7 @@ impl Launch {
         identity(self) == identity(other)
     }
 
-    /// Starts a child in `role` with these settings besides those that were given to `up`.
+    /// Starts a child that runs `role` with these settings besides those that were given to `up`.
     pub(super) fn spawn(&self, role: &str, settings: &[(&str, &str)]) -> io::Result<Child> {
         let held = format!("/proc/self/fd/{}", self.binary.as_raw_fd());
         // What is held is what was opened, even if another file lies at the path by now.
@@ -89,7 +78,13 @@ impl Launch {
         let mut command = Command::new(program);
         command.arg0("inlet").args([role, "--supervised", "--config"]).arg(&self.config);
         command.arg("--data").arg(&self.data);
-        let passed = self.given.flags.iter().filter(|(name, _)| !OWN.contains(name));
+        let honoured = Role::of_command(role);
+        let is_honoured = |name: &str| {
+            let setting = SETTINGS.iter().find(|setting| setting.name == name);
+            setting.zip(honoured).is_some_and(|(setting, role)| setting.is_honoured_by(role))
+        };
+        let passed = self.given.flags.iter();
+        let passed = passed.filter(|(name, _)| !OWN.contains(name) && is_honoured(name));
         let passed = passed.map(|(name, value)| (*name, value.as_str()));
         for (name, value) in passed.chain(settings.iter().copied()) {
             command.arg(format!("--{}", name.replace('_', "-"))).arg(value);

@@ -76,7 +76,7 @@ fn changed_settings_are_taken_up_by_a_reload_and_not_by_a_crash() {
 
 #[test]
 fn settings_that_are_wrong_are_refused_with_the_reason_and_the_old_instances_stay() {
-    let fleet = with_settings("zone = \"local\"\n");
+    let fleet = with_settings("depth_max = 64\n");
     fs::write(settings(&fleet), "qeue = \"log:\"\n").unwrap();
     let said = refused(&fleet);
     assert!(said.contains("there is no setting \"qeue\""), "{said}");

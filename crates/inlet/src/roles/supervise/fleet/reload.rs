@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use inlet_edge::health::Standing;
 
 use super::Fleet;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::roles::supervise::board::Phase;
 use crate::roles::supervise::control::Reply;
 use crate::roles::supervise::launch::Launch;
@@ -34,15 +34,16 @@ impl Fleet {
             Ok(launch) => Arc::new(launch),
             Err(error) => return not_reloaded(&format!("{error:#}")),
         };
-        let settings = match self.given.read().and_then(|sources| Settings::read(&sources)) {
-            Ok(settings) => settings,
-            // A new binary may know settings that this one does not; its instances say so.
-            Err(error) if !launch.has_binary_of(&self.launch) => {
-                tracing::warn!(%error, "what the edge does stays as it is");
-                self.settings.clone()
-            }
-            Err(error) => return not_reloaded(&error.to_string()),
-        };
+        let settings =
+            match self.given.read().and_then(|sources| Settings::read(&sources, Role::Up)) {
+                Ok(settings) => settings,
+                // A new binary may know settings that this one does not; its instances say so.
+                Err(error) if !launch.has_binary_of(&self.launch) => {
+                    tracing::warn!(%error, "what the edge does stays as it is");
+                    self.settings.clone()
+                }
+                Err(error) => return not_reloaded(&error.to_string()),
+            };
         // Those that run come first: one that does not can't show that the new one is better.
         let ids: Vec<String> = self.members.iter().map(|member| member.id.clone()).collect();
         let (running, others): (Vec<String>, Vec<String>) =
