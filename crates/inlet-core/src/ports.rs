@@ -21,5 +21,5 @@ pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
 pub use secrets::Secrets;
 pub use store::{
     Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
-    StoreIdError, StreamFigures, TallyKind, TallyRow,
+    StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally,
 };

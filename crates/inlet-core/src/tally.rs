@@ -1,14 +1,15 @@
 //! The counts that a batch adds to its days, so that a summary need not read documents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::calendar::{Calendar, Day};
+use crate::calendar::{Calendar, Day, Week};
 use crate::document::{StreamName, Timestamp};
 use crate::fields::FieldCounts;
-use crate::ports::{TallyKind, TallyRow};
+use crate::ports::{TallyKind, TallyRow, ZoneTally};
 
-/// Counts the documents of one batch by day and stream. A store adds [`TallySheet::rows`] to
-/// what it has, in the transaction that stores the documents.
+/// Counts the documents of one batch by day and stream. In the transaction that stores the
+/// documents, a store adds [`TallySheet::rows`] and [`TallySheet::zones`] to what it has, and
+/// raises the revision of [`TallySheet::weeks`].
 #[derive(Debug)]
 pub struct TallySheet {
     calendar: Calendar,
@@ -70,6 +71,34 @@ impl TallySheet {
         }
         rows.sort_by(|a, b| (a.day, &a.stream, &a.kind).cmp(&(b.day, &b.stream, &b.kind)));
         rows
+    }
+
+    /// The IANA name of the zone whose days it counts by.
+    pub fn zone(&self) -> &str {
+        self.calendar.zone_name()
+    }
+
+    /// The documents that were stored, by day, under the sheet's zone.
+    pub fn zones(&self) -> Vec<ZoneTally> {
+        let mut days: BTreeMap<Day, (u64, u64)> = BTreeMap::new();
+        for ((day, _), counts) in self.counts.iter().filter(|(_, counts)| counts.documents > 0) {
+            let sum = days.entry(*day).or_default();
+            *sum = (sum.0 + counts.documents, sum.1 + counts.bytes);
+        }
+        let zone = self.zone();
+        days.into_iter()
+            .map(|(day, (documents, bytes))| ZoneTally {
+                day,
+                zone: zone.to_owned(),
+                documents,
+                bytes,
+            })
+            .collect()
+    }
+
+    /// The weeks whose tallies change.
+    pub fn weeks(&self) -> BTreeSet<Week> {
+        self.counts.keys().map(|(day, _)| Week::of(*day)).collect()
     }
 
     fn counts(&mut self, stream: &StreamName, received: Timestamp) -> &mut Counts {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{Document, StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
@@ -12,7 +12,7 @@ use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
     Found, Known, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store,
-    StoreId, StreamFigures, TallyRow, UploadId,
+    StoreId, StreamFigures, Tallies, TallyWeek, UploadId,
 };
 
 /// No engine at all.
@@ -71,7 +71,15 @@ impl Store for Absent {
         absent("the store")
     }
 
-    async fn tallies(&self, _: Day, _: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, _: Day, _: Day) -> Result<Tallies, Failure> {
+        absent("the store")
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        absent("the store")
+    }
+
+    async fn mark_summarized(&self, _: Week, _: u64) -> Result<(), Failure> {
         absent("the store")
     }
 

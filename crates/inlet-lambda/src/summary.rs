@@ -6,7 +6,7 @@ use inlet_adapters::aws::Aws;
 use inlet_core::backup;
 use inlet_core::ports::{Bucket, Clock, Store, SystemClock};
 use inlet_core::schedule::Schedule;
-use inlet_core::summary::{summaries_due, summarize_week};
+use inlet_core::summary::{Due, summaries_due, summarize_week};
 use serde_json::{Value, json};
 
 use crate::database::Database;
@@ -40,7 +40,7 @@ impl Writer {
         let (store, bucket) = (&*self.store, &*self.bucket);
         let now = SystemClock.now();
         let mut written = Vec::new();
-        for week in summaries_due(store, bucket, &self.schedule, now).await? {
+        for Due { week, .. } in summaries_due(store, bucket, &self.schedule, now).await? {
             summarize_week(store, bucket, now, self.schedule.calendar(), week).await?;
             backup::write_backup(store, bucket, now, &backup::backup_prefix(week)).await?;
             tracing::info!(%week, "a summary and a backup are written");

@@ -11,6 +11,7 @@
 //! lanes          LANE             how far each lane is
 //! streams        STREAM#LANE      figures of streams ([`ledger`])
 //! y#DAY          STREAM#LANE      tallies of a day
+//! weeks          WEEK#LANE        weeks whose tallies changed
 //! l#ID           SHA256           dead letters ([`letter`])
 //! letters        DIED#ID#SHA256   their list
 //! cursors        LOG              how far logs are stored
@@ -45,29 +46,32 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store,
-    StoreId, StreamFigures, TallyRow,
+    StoreId, StreamFigures, Tallies, TallyWeek,
 };
 use tokio::sync::Mutex;
 
 use self::attributes::{find_number, find_text, from_sortable, must, sortable};
 use self::lane::Lane;
-use self::ledger::{STREAMS_KEY, Tallies};
+use self::ledger::{STREAMS_KEY, WEEKS_KEY};
 use self::letter::{LIST, Letter, Listed};
 use self::put::CURSORS_KEY;
 use self::record::{Body, Record, Stored};
+use self::span::{Head, LANES_KEY};
 use self::table::{Range, Table, behind};
 use crate::aws::{Aws, Calls};
 use crate::overflow::Overflow;
 
 /// How many places of the list of dead letters one call reads.
 const LISTED_MAX: i32 = 500;
+/// How often tallies are read at most until no lane goes on meanwhile.
+const TALLIES_ATTEMPTS_MAX: u32 = 3;
 /// The most bytes of bodies on a page of dead letters.
 const PAGE_BYTES_MAX: usize = 8 << 20;
 
@@ -192,6 +196,28 @@ impl DynamoStore {
         let range = Range { partition: Letter::partition(id), ..Range::default() };
         let items = self.table.query_all(range).await?;
         items.iter().map(Letter::read).collect()
+    }
+
+    /// The heads of all lanes that have one, by lane.
+    async fn heads(&self) -> Result<Vec<(u8, Head)>, Failure> {
+        let range = Range { partition: LANES_KEY.to_owned(), ..Range::default() };
+        self.table.query_all(range).await?.iter().map(Head::read).collect()
+    }
+
+    async fn tallies_between(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
+        let mut tallies = Tallies::default();
+        let mut day = first;
+        while day <= last {
+            let range = Range { partition: ledger::Tallies::partition(day), ..Range::default() };
+            ledger::add_up_day(day, &self.table.query_all(range).await?, &mut tallies)?;
+            // Beyond the calendar's last day there is none.
+            let next = day.plus(1);
+            if next <= day {
+                break;
+            }
+            day = next;
+        }
+        Ok(tallies)
     }
 
     /// The state of an id, from its record and, where it has any, its letters.
@@ -361,20 +387,35 @@ impl Store for DynamoStore {
         items.iter().map(cursor).collect()
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
-        let mut rows = Vec::new();
-        let mut day = first;
-        while day <= last {
-            let range = Range { partition: Tallies::partition(day), ..Range::default() };
-            rows.extend(ledger::add_up_day(day, &self.table.query_all(range).await?)?);
-            // Beyond the calendar's last day there is none.
-            let next = day.plus(1);
-            if next <= day {
-                break;
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
+        let mut heads = self.heads().await?;
+        // The lanes may go on meanwhile. Where they do so each time, more may be counted than the
+        // cursor says.
+        for attempt in 1.. {
+            let mut tallies = self.tallies_between(first, last).await?;
+            let after = self.heads().await?;
+            if after == heads || attempt == TALLIES_ATTEMPTS_MAX {
+                tallies.cursor = span::cursor(&heads);
+                return Ok(tallies);
             }
-            day = next;
+            heads = after;
         }
-        Ok(rows)
+        unreachable!("the last attempt returns")
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        let range = Range { partition: WEEKS_KEY.to_owned(), ..Range::default() };
+        // A week that moves from a lane's item to one of its own is in one of them at least.
+        let heads = self.heads().await?;
+        ledger::add_up_weeks(&heads, &self.table.query_all(range).await?)
+    }
+
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure> {
+        let item = ledger::summarized_item(week, revision);
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        let noted = put.send().await;
+        noted.map_err(|error| self.table.failure("note a summary in the table", &error))?;
+        Ok(())
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

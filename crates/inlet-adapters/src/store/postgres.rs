@@ -28,13 +28,14 @@ use std::collections::HashMap;
 use std::future::Future;
 
 use async_trait::async_trait;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -68,6 +69,7 @@ pub struct PostgresStore {
     sessions: Sessions,
     begin: String,
     begin_reading: String,
+    begin_snapshot: String,
 }
 
 impl PostgresStore {
@@ -87,6 +89,7 @@ impl PostgresStore {
             sessions: Sessions::open(&address, options).await?,
             begin: options.begin(),
             begin_reading: options.begin_reading(),
+            begin_snapshot: options.begin_snapshot(),
         };
         let session = store.sessions.session_at("open the store in", true).await?;
         let checked = timeout(options.connect(), migrate::check(&session, MIGRATIONS)).await;
@@ -350,13 +353,35 @@ impl Store for PostgresStore {
         self.done(session, ATTEMPTED, found).await
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
         const ATTEMPTED: &str = "read the tallies of";
         let session = self.session(ATTEMPTED).await?;
         let tallies = tallies::between(&session, first, last);
         let found =
-            self.bounded(read::in_transaction(&session, &self.begin_reading, tallies)).await;
+            self.bounded(read::in_transaction(&session, &self.begin_snapshot, tallies)).await;
         self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        const ATTEMPTED: &str = "read the tallied weeks of";
+        let session = self.session(ATTEMPTED).await?;
+        let weeks = tallies::weeks(&session);
+        let found = self.bounded(read::in_transaction(&session, &self.begin_reading, weeks)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure> {
+        const ATTEMPTED: &str = "note a summary in";
+        let deadline = self.deadline();
+        for _ in 0..RETRIES_MAX {
+            let session = self.session(ATTEMPTED).await?;
+            let mark = tallies::mark_summarized(&session, &self.begin, week, revision);
+            let marked = timeout_at(deadline, mark).await;
+            if self.sessions.settle(session, ATTEMPTED, marked).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(self.busy(ATTEMPTED))
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

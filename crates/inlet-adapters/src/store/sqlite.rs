@@ -25,13 +25,14 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -201,8 +202,16 @@ impl Store for SqliteStore {
         self.readers.read("read the cursors of", |tx| read::cursors(tx)).await
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
         self.readers.read("read the tallies of", move |tx| tallies::between(tx, first, last)).await
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        self.readers.read("read the tallied weeks of", |tx| tallies::weeks(tx)).await
+    }
+
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure> {
+        self.command(|reply| Command::MarkSummarized { week, revision, reply }).await
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

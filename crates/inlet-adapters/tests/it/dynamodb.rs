@@ -136,7 +136,7 @@ async fn all(store: &DynamoStore, mut query: PageQuery, limit: usize) -> Vec<Doc
 
 async fn stored_count(store: &DynamoStore) -> u64 {
     let rows = store.tallies(day().plus(-1), day().plus(1)).await.unwrap();
-    rows.iter().filter(|row| row.kind == TallyKind::Stored).map(|row| row.documents).sum()
+    rows.rows.iter().filter(|row| row.kind == TallyKind::Stored).map(|row| row.documents).sum()
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn many_streams_and_days_in_one_batch_are_all_counted() {
     assert_eq!(streams.len(), 60);
     assert!(streams.iter().all(|figures| figures.documents == 2));
     let rows = store.tallies(day(), day().plus(2)).await.unwrap();
-    let stored = rows.iter().filter(|row| row.kind == TallyKind::Stored);
+    let stored = rows.rows.iter().filter(|row| row.kind == TallyKind::Stored);
     assert_eq!(stored.map(|row| row.documents).sum::<u64>(), 120);
 }
 

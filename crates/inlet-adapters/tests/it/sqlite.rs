@@ -319,7 +319,7 @@ async fn random_ids_and_many_streams_are_all_counted() {
     let streams = store.streams().await.unwrap();
     assert_eq!(streams.len(), 700);
     assert_eq!(streams.iter().map(|figures| figures.documents).sum::<u64>(), 3_000);
-    let tallies = store.tallies(day(), day()).await.unwrap();
+    let tallies = store.tallies(day(), day()).await.unwrap().rows;
     let stored = tallies.iter().filter(|row| row.kind == TallyKind::Stored);
     assert_eq!(stored.map(|row| row.documents).sum::<u64>(), 3_000);
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use rand::RngExt;
 
-use crate::calendar::{Calendar, Day};
+use crate::calendar::{Calendar, Day, Week};
 use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use crate::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use crate::failure::Failure;
@@ -226,6 +226,42 @@ pub struct TallyRow {
     pub bytes: u64,
 }
 
+/// The documents of one day that were counted under one time zone's days.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ZoneTally {
+    /// The day.
+    pub day: Day,
+    /// The IANA name of the zone.
+    pub zone: String,
+    /// How many documents were stored.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Tallies as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tallies {
+    /// The counts, in no order.
+    pub rows: Vec<TallyRow>,
+    /// The zones under whose days documents were counted, in no order. Documents that an older
+    /// version counted are in none.
+    pub zones: Vec<ZoneTally>,
+    /// The [page cursor](Page::next) up to which documents are counted; `None` for an empty store.
+    pub cursor: Option<String>,
+}
+
+/// How far the tallies of a week are summarized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TallyWeek {
+    /// The week.
+    pub week: Week,
+    /// A number that grows with every change of the week's tallies; 0 before the first.
+    pub revision: u64,
+    /// The number that [`Store::mark_summarized`] noted last.
+    pub summarized: Option<u64>,
+}
+
 /// Where documents live.
 ///
 /// Contract:
@@ -253,6 +289,10 @@ pub struct TallyRow {
 ///     and after a restart. Two stores that were made have two; a copy has that of its original.
 /// 13. `known` gives the state of each id that the store has anything under, as of one moment a
 ///     call, and leaves out all others. It changes nothing and needs no right to write.
+/// 14. `tallies` says under which zones the documents were counted and up to which page cursor:
+///     what `page` gives behind that cursor is not counted, what comes before it is.
+///     `tally_weeks` has every week whose tallies changed, however old it is, with a number that
+///     grows with each change and what was noted of it last.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores a batch.
@@ -282,8 +322,12 @@ pub trait Store: Send + Sync {
     async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure>;
     /// The cursors of all logs.
     async fn cursors(&self) -> Result<Vec<Cursor>, Failure>;
-    /// The tallies of the days from `first` to `last`, both included, in no order.
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure>;
+    /// The tallies of the days from `first` to `last`, both included.
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure>;
+    /// The weeks that have tallies or a note, in no order.
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure>;
+    /// Notes that a summary of `week` was written from tallies of this revision.
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure>;
     /// The identity of this store.
     async fn identity(&self) -> Result<StoreId, Failure>;
     /// Whether it answers. Asked by the readiness check.

@@ -1,13 +1,11 @@
-//! Summaries in the bucket: where they lie, which there are, and which are due.
+//! Summaries in the bucket: their keys, putting, listing and reading them.
 
 use bytes::Bytes;
 
 use super::{SUMMARY_FORMAT, Summary, page};
 use crate::calendar::Week;
-use crate::document::Timestamp;
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{Bucket, BucketKey, FixedBytes, Object, Store};
-use crate::schedule::{Made, Schedule};
+use crate::ports::{Bucket, BucketKey, FixedBytes, Object};
 
 /// What the keys of all summaries begin with.
 const PREFIX: &str = "summaries/";
@@ -108,28 +106,18 @@ pub async fn read_summary_page(bucket: &dyn Bucket, week: Week) -> Result<Option
     bucket.get(&html_key(week), None).await
 }
 
-/// Which weeks' summaries are due now, oldest first: [`Schedule::due`], asked with what lies in
-/// the bucket and since when there are documents. A summary that can't be read counts as not
-/// made.
-pub async fn summaries_due(
-    store: &dyn Store,
+/// The summary of `week`; `None` where there is none, or where what there is can't be read.
+pub(super) async fn read_if_possible(
     bucket: &dyn Bucket,
-    schedule: &Schedule,
-    now: Timestamp,
-) -> Result<Vec<Week>, Failure> {
-    let first = store.streams().await?.into_iter().filter_map(|figures| figures.first).min();
-    let mut made = Vec::new();
-    for week in schedule.weeks_complete(now) {
-        match read_summary(bucket, week).await {
-            Ok(Some(summary)) => made.push(Made { week, made: summary.made }),
-            Ok(None) => {}
-            Err(failure) if failure.kind() == FailureKind::Damaged => {
-                tracing::warn!(%week, %failure, "a summary can't be read and is made again");
-            }
-            Err(failure) => return Err(failure),
+    week: Week,
+) -> Result<Option<Summary>, Failure> {
+    match read_summary(bucket, week).await {
+        Err(failure) if failure.kind() == FailureKind::Damaged => {
+            tracing::warn!(%week, %failure, "a summary can't be read and is made again");
+            Ok(None)
         }
+        read => read,
     }
-    Ok(schedule.due(&made, first, now))
 }
 
 async fn read_whole(mut object: Object) -> Result<Bytes, Failure> {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use super::{
     Change, DayFigures, DeadLetters, FIELDS_MAX, FieldSummary, FieldTypeCount, Figures, Growth,
-    SUMMARY_FORMAT, StreamSummary, Summary,
+    SUMMARY_FORMAT, StreamSummary, Summary, ZoneFigures, first_revision,
 };
 use crate::calendar::{Calendar, Week};
 use crate::document::{StreamName, Timestamp};
-use crate::ports::{TallyKind, TallyRow};
+use crate::ports::{Tallies, TallyKind, TallyRow, ZoneTally};
 
 /// What is added up for one stream, or for all.
 #[derive(Default)]
@@ -34,17 +34,17 @@ impl Count {
     }
 }
 
-/// The summary of `week`, from the tallies of its days and those of the week before, in any
-/// order. Rows of other days are passed over.
+/// The first revision of the summary of `week`, from the tallies of its days and those of the
+/// week before, in any order. Rows of other days are passed over.
 pub(super) fn summary(
-    tallies: Vec<TallyRow>,
+    tallies: Tallies,
     now: Timestamp,
     calendar: &Calendar,
     week: Week,
 ) -> Summary {
     let mut total = Sum::default();
     let mut streams: BTreeMap<StreamName, Sum> = BTreeMap::new();
-    for row in tallies {
+    for row in tallies.rows {
         let day = week.days().iter().position(|day| *day == row.day);
         if day.is_none() && Week::of(row.day) != week.before() {
             continue;
@@ -73,9 +73,34 @@ pub(super) fn summary(
         from: calendar.bounds(week.first_day()).0,
         to,
         complete: now >= to,
+        revision: first_revision(),
+        changes: Vec::new(),
+        cursor: tallies.cursor,
+        counted: 0,
+        zones: zones(tallies.zones, calendar, week),
         total,
         streams,
     }
+}
+
+/// The zones of the week's documents, where there are others than that of `calendar`; those that
+/// were counted first come first.
+fn zones(tallies: Vec<ZoneTally>, calendar: &Calendar, week: Week) -> Vec<ZoneFigures> {
+    let mut zones: BTreeMap<String, ZoneFigures> = BTreeMap::new();
+    for tally in tallies.into_iter().filter(|tally| Week::of(tally.day) == week) {
+        let ZoneTally { day, zone, documents, bytes } = tally;
+        let none = ZoneFigures { zone: zone.clone(), from: day, to: day, documents: 0, bytes: 0 };
+        let figures = zones.entry(zone).or_insert(none);
+        (figures.from, figures.to) = (figures.from.min(day), figures.to.max(day));
+        figures.documents = figures.documents.saturating_add(documents);
+        figures.bytes = figures.bytes.saturating_add(bytes);
+    }
+    if zones.keys().all(|zone| zone == calendar.zone_name()) {
+        return Vec::new();
+    }
+    let mut zones: Vec<ZoneFigures> = zones.into_values().collect();
+    zones.sort_by_key(|figures| (figures.from, figures.to));
+    zones
 }
 
 impl Sum {

@@ -53,10 +53,11 @@ fn write(html: &mut String, summary: &Summary) -> Result {
     }
     write!(
         html,
-        "</main>\n<footer>Made {}. Days are those of {}. \
+        "</main>\n<footer>Made {}, revision {}. Days are those of {}. \
          The same figures, and more of them: <a href=\"{week}.json\">{week}.json</a>.\
          </footer>\n</div>\n</body>\n</html>\n",
         moment(summary.made),
+        summary.revision,
         Escaped(&summary.zone),
     )
 }
@@ -73,6 +74,8 @@ fn lead(html: &mut String, summary: &Summary) -> Result {
             moment(summary.made)
         )?;
     }
+    changed(html, summary)?;
+    zones(html, summary)?;
     if total.documents == 0 {
         write!(html, "<p class=\"lead\">Nothing was stored this week.")?;
         if growth.documents.before > 0 {
@@ -110,6 +113,42 @@ fn lead(html: &mut String, summary: &Summary) -> Result {
     };
     figure(html, "Dead letters", &human(dead), &causes)?;
     writeln!(html, "</dl>")
+}
+
+/// What the last revision changed, where there was more than one.
+fn changed(html: &mut String, summary: &Summary) -> Result {
+    let Some(change) = summary.changes.last() else { return Ok(()) };
+    writeln!(
+        html,
+        "<p class=\"note\">Revision {}, made {}: {:+} documents and {:+} dead letters, counted \
+         after the revision before.</p>",
+        change.revision,
+        moment(change.made),
+        change.documents,
+        change.dead_letters,
+    )
+}
+
+/// The zones under whose days documents were counted, where they are not all the summary's own.
+fn zones(html: &mut String, summary: &Summary) -> Result {
+    if summary.zones.is_empty() {
+        return Ok(());
+    }
+    write!(
+        html,
+        "<p class=\"note\">The time zone was changed. Documents were counted under the days of"
+    )?;
+    for (index, zone) in summary.zones.iter().enumerate() {
+        write!(
+            html,
+            "{} {} ({}, {})",
+            if index == 0 { "" } else { ";" },
+            Escaped(&zone.zone),
+            dates(zone.from, zone.to),
+            counted(zone.documents, "document", "documents"),
+        )?;
+    }
+    writeln!(html, ".</p>")
 }
 
 fn figure(html: &mut String, name: &str, value: &str, note: &str) -> Result {

@@ -403,7 +403,7 @@ async fn restored_twice_a_store_counts_and_holds_what_it_did_after_the_first_tim
     let once = everything().await;
     assert_eq!(once.0.items.len(), 2_500);
     assert_eq!(once.1.items, *sample.dead.lock().unwrap());
-    assert!(!once.3.is_empty(), "restoring counts the documents anew");
+    assert!(!once.3.rows.is_empty(), "restoring counts the documents anew");
     let report = restored(RestoreInto::Any).await;
     let expected = RestoreReport { duplicates: 2_500, dead_letters_known: 4, ..Default::default() };
     assert_eq!(report, expected);

@@ -5,14 +5,15 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Known, Object, ObjectMeta,
-    Outcome, Page, PageQuery, Part, PartNumber, Store, StoreId, StreamFigures, TallyRow, UploadId,
+    Outcome, Page, PageQuery, Part, PartNumber, Store, StoreId, StreamFigures, Tallies, TallyRow,
+    TallyWeek, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -148,9 +149,18 @@ impl Store for PlainStore {
         Ok(Vec::new())
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
         let tallies = self.tallies.lock().unwrap();
-        Ok(tallies.iter().filter(|row| first <= row.day && row.day <= last).cloned().collect())
+        let rows = tallies.iter().filter(|row| first <= row.day && row.day <= last).cloned();
+        Ok(Tallies { rows: rows.collect(), ..Tallies::default() })
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn mark_summarized(&self, _: Week, _: u64) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

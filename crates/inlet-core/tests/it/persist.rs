@@ -74,7 +74,8 @@ impl Worker {
     async fn state(&self) -> State {
         let mut letters = self.letters().await;
         letters.iter_mut().for_each(|letter| letter.attempts = 0);
-        let mut tallies = self.store.tallies(day().plus(-1), day()).await.unwrap();
+        let tallies = self.store.tallies(day().plus(-1), day()).await.unwrap();
+        let mut tallies = tallies.rows;
         tallies.sort_by(|a, b| (a.day, &a.stream, &a.kind).cmp(&(b.day, &b.stream, &b.kind)));
         State {
             documents: self.documents().await,
@@ -131,7 +132,7 @@ async fn a_crash_between_the_store_and_the_settle_stores_once() {
     let expected = PersistReport { received: 2, duplicates: 2, lag, ..PersistReport::default() };
     assert_eq!(report, expected);
     assert_eq!(worker.documents().await.len(), 2);
-    assert_eq!(worker.store.tallies(day(), day()).await.unwrap()[0].documents, 2);
+    assert_eq!(worker.store.tallies(day(), day()).await.unwrap().rows[0].documents, 2);
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use inlet_core::calendar::{Calendar, Day, Week};
 use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::FailureKind;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Batch, Bucket, Store, TallyKind, TallyRow};
+use inlet_core::ports::{Batch, Bucket, PageQuery, Store, TallyKind, TallyRow};
 use inlet_core::schedule::{CRON_DEFAULT, Schedule};
 use inlet_core::summary::{
-    FIELDS_MAX, Summary, html_key, list_summaries, page, read_summary, read_summary_page,
-    summaries_due, summarize_week,
+    DueReason, FIELDS_MAX, Summary, html_key, list_summaries, page, read_summary,
+    read_summary_page, summaries_due, summarize_week,
 };
 use inlet_testkit::memory::MemoryStore;
 
@@ -56,6 +56,17 @@ async fn summarize(rows: Vec<TallyRow>, bucket: &PlainBucket, now: &str) -> Summ
     let summary = summarize_week(&store, bucket, at(now), &Calendar::utc(), week()).await.unwrap();
     assert_eq!(*store.reads.lock().unwrap(), 0, "a summary reads no document");
     summary
+}
+
+/// The weeks that are due, for whatever reason.
+async fn weeks_due(
+    store: &dyn Store,
+    bucket: &dyn Bucket,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> Vec<Week> {
+    let due = summaries_due(store, bucket, schedule, now).await.unwrap();
+    due.into_iter().map(|due| due.week).collect()
 }
 
 const MONDAY: &str = "2026-11-23T06:00:00Z";
@@ -387,8 +398,8 @@ async fn what_is_due_follows_from_what_lies_in_the_bucket() {
     let (store, bucket) = (PlainStore::default(), PlainBucket::default());
     let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
     let now = at("2026-11-23T06:00:00Z");
-    let due = || summaries_due(&store, &bucket, &schedule, now);
-    assert!(due().await.unwrap().is_empty(), "no document, no summary");
+    let due = async || weeks_due(&store, &bucket, &schedule, now).await;
+    assert!(due().await.is_empty(), "no document, no summary");
     store.documents.lock().unwrap().push(StoredDocument {
         document: Document {
             id: DocumentId::from_bytes([1; 16]),
@@ -400,11 +411,217 @@ async fn what_is_due_follows_from_what_lies_in_the_bucket() {
         stored: at("2026-11-12T00:00:00Z"),
     });
     let before = week().before();
-    assert_eq!(due().await.unwrap(), [before, week()]);
+    assert_eq!(due().await, [before, week()]);
     summarize_week(&store, &bucket, now, schedule.calendar(), week()).await.unwrap();
-    assert_eq!(due().await.unwrap(), [before]);
+    assert_eq!(due().await, [before]);
     summarize_week(&store, &bucket, now, schedule.calendar(), before).await.unwrap();
-    assert!(due().await.unwrap().is_empty());
+    assert!(due().await.is_empty());
     bucket.set("summaries/2026-W46.json", "half a summ");
-    assert_eq!(due().await.unwrap(), [before], "what can't be read is made again");
+    assert_eq!(due().await, [before], "what can't be read is made again");
+}
+
+/// The document `n` of the stream `orders`, received then.
+fn received(n: u8, moment: &str) -> Document {
+    Document {
+        id: DocumentId::from_bytes([n; 16]),
+        stream: StreamName::new("orders").unwrap(),
+        key: None,
+        received: at(moment),
+        body: format!("{{\"n\":{n}}}").into(),
+    }
+}
+
+async fn store_at(store: &MemoryStore, now: &str, zone: &str, documents: Vec<Document>) {
+    let batch = Batch {
+        documents,
+        dead: Vec::new(),
+        cursor: None,
+        now: at(now),
+        calendar: Calendar::new(zone).unwrap(),
+        attempts_max: 3,
+    };
+    store.put_batch(batch).await.unwrap();
+}
+
+/// Writes every summary that is due, and gives those weeks.
+async fn write_due(
+    store: &MemoryStore,
+    bucket: &PlainBucket,
+    schedule: &Schedule,
+    now: &str,
+) -> Vec<String> {
+    let due = weeks_due(store, bucket, schedule, at(now)).await;
+    for week in &due {
+        summarize_week(store, bucket, at(now), schedule.calendar(), *week).await.unwrap();
+    }
+    due.iter().map(ToString::to_string).collect()
+}
+
+async fn summary_of(bucket: &PlainBucket, week: &str) -> Summary {
+    read_summary(bucket, week.parse().unwrap()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_document_stored_after_its_weeks_summary_was_written_is_in_the_next_revision() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
+    store_at(&store, "2026-11-18T12:00:00Z", "UTC", vec![received(1, "2026-11-18T12:00:00Z")])
+        .await;
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, ["2026-W47"]);
+    let first = summary_of(&bucket, "2026-W47").await;
+    assert_eq!((first.revision, first.changes.len(), first.total.documents), (1, 0, 1));
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, [""; 0]);
+
+    // Accepted a minute before the week ended, stored six seconds after its summary.
+    let late = vec![received(2, "2026-11-22T23:59:00Z"), received(3, "2026-11-23T00:00:00Z")];
+    store_at(&store, "2026-11-23T06:00:06Z", "UTC", late).await;
+    let now = "2026-11-23T06:01:00Z";
+    let due = summaries_due(&store, &bucket, &schedule, at(now)).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.reason).collect::<Vec<_>>(), [DueReason::Changed]);
+    assert_eq!(write_due(&store, &bucket, &schedule, now).await, ["2026-W47"]);
+    let second = summary_of(&bucket, "2026-W47").await;
+    assert_eq!((second.revision, second.total.documents), (2, 2));
+    let change = &second.changes[0];
+    assert_eq!((change.revision, change.made), (2, at(now)));
+    assert_eq!((change.documents, change.bytes, change.dead_letters), (1, 7, 0));
+    assert_eq!(change.streams.len(), 1);
+    assert_eq!((change.streams[0].stream.as_str(), change.streams[0].documents), ("orders", 1));
+    assert!(page(&second).contains("Revision 2"));
+    assert_eq!(write_due(&store, &bucket, &schedule, now).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_redrive_days_later_is_in_the_summary_of_its_week_and_in_the_growth_of_the_next() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
+    store.refuse(Some("2"));
+    let documents = vec![received(1, "2026-11-11T12:00:00Z"), received(2, "2026-11-11T12:00:00Z")];
+    store_at(&store, "2026-11-11T12:00:00Z", "UTC", documents).await;
+    store_at(&store, MONDAY, "UTC", vec![received(3, "2026-11-18T12:00:00Z")]).await;
+    let written = write_due(&store, &bucket, &schedule, MONDAY).await;
+    assert_eq!(written, ["2026-W46", "2026-W47"]);
+    assert_eq!(summary_of(&bucket, "2026-W46").await.total.dead_letters[0].documents, 1);
+
+    store.refuse(None);
+    let tuesday = "2026-11-24T09:00:00Z";
+    store_at(&store, tuesday, "UTC", vec![received(2, "2026-11-11T12:00:00Z")]).await;
+    assert_eq!(write_due(&store, &bucket, &schedule, tuesday).await, ["2026-W46", "2026-W47"]);
+    let (of, next) = (summary_of(&bucket, "2026-W46").await, summary_of(&bucket, "2026-W47").await);
+    assert_eq!((of.revision, of.total.documents), (2, 2));
+    assert_eq!((next.revision, next.total.documents), (2, 1));
+    assert_eq!(next.total.growth.documents.before, 2);
+    assert_eq!(next.changes[0].documents, 0);
+    assert_eq!(write_due(&store, &bucket, &schedule, tuesday).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_week_of_any_age_is_due_when_it_changes_or_was_never_summarized() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
+    // The machine was off from July on.
+    store_at(&store, "2026-06-29T05:00:00Z", "UTC", vec![received(1, "2026-06-28T12:00:00Z")])
+        .await;
+    let recent: Vec<String> = (40..=47).map(|week| format!("2026-W{week}")).collect();
+    let mut expected = vec!["2026-W26".to_owned()];
+    expected.extend(recent);
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, expected);
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, [""; 0]);
+    store_at(&store, MONDAY, "UTC", vec![received(2, "2026-06-28T13:00:00Z")]).await;
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, ["2026-W26"]);
+    let summary = summary_of(&bucket, "2026-W26").await;
+    assert_eq!((summary.revision, summary.total.documents), (2, 2));
+    assert_eq!(write_due(&store, &bucket, &schedule, MONDAY).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_summary_says_up_to_which_cursor_it_counts() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let documents = vec![received(1, "2026-11-18T12:00:00Z"), received(2, "2026-11-18T12:00:00Z")];
+    store_at(&store, MONDAY, "UTC", documents).await;
+    let summary = summarize_week(&store, &bucket, at(MONDAY), &Calendar::utc(), week()).await;
+    store_at(&store, MONDAY, "UTC", vec![received(3, "2026-11-18T12:00:00Z")]).await;
+    let after = summary.unwrap().cursor;
+    assert!(after.is_some());
+    let query = PageQuery { limit: 10, after, ..PageQuery::default() };
+    let behind = store.page(&query).await.unwrap().items;
+    assert_eq!(behind.len(), 1);
+    assert_eq!(behind[0].document, received(3, "2026-11-18T12:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_changed_time_zone_leaves_no_document_out_and_is_told() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let kiritimati = Schedule::new(CRON_DEFAULT, "Pacific/Kiritimati").unwrap();
+    let honolulu = Schedule::new(CRON_DEFAULT, "Pacific/Honolulu").unwrap();
+    // In the one zone it is Monday already, in the other still Saturday.
+    let night = "2026-11-22T09:30:00Z";
+    store_at(&store, night, "Pacific/Kiritimati", vec![received(1, "2026-11-21T09:00:00Z")]).await;
+    store_at(&store, night, "Pacific/Kiritimati", vec![received(2, "2026-11-22T10:30:00Z")]).await;
+    let monday = "2026-11-22T16:30:00Z";
+    assert_eq!(write_due(&store, &bucket, &kiritimati, monday).await, ["2026-W47"]);
+    assert_eq!(summary_of(&bucket, "2026-W47").await.zones, []);
+    let after = "2026-11-22T17:00:00Z";
+    store_at(&store, after, "Pacific/Honolulu", vec![received(3, "2026-11-22T16:59:00Z")]).await;
+
+    let week_later = "2026-12-07T17:00:00Z";
+    let written = write_due(&store, &bucket, &honolulu, week_later).await;
+    assert_eq!(written, ["2026-W47", "2026-W48", "2026-W49"]);
+    let mut counted = 0;
+    for week in ["2026-W47", "2026-W48", "2026-W49"] {
+        counted += summary_of(&bucket, week).await.total.documents;
+    }
+    assert_eq!(counted, 3, "each document is in one summary");
+    let summary = summary_of(&bucket, "2026-W47").await;
+    let zones: Vec<_> = summary
+        .zones
+        .iter()
+        .map(|zone| (zone.zone.as_str(), zone.from.to_string(), zone.documents))
+        .collect();
+    assert_eq!(
+        zones,
+        [
+            ("Pacific/Kiritimati", "2026-11-21".to_owned(), 1),
+            ("Pacific/Honolulu", "2026-11-22".to_owned(), 1)
+        ]
+    );
+    assert!(page(&summary).contains("The time zone was changed."));
+}
+
+#[tokio::test]
+async fn a_restored_store_takes_nothing_out_of_the_summaries_there_are() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
+    let documents: Vec<_> = (1..=3).map(|n| received(n, "2026-11-18T12:00:00Z")).collect();
+    store_at(&store, MONDAY, "UTC", documents.clone()).await;
+    write_due(&store, &bucket, &schedule, MONDAY).await;
+    // One of them was erased before the backup that the new store was filled from.
+    let restored = MemoryStore::default();
+    store_at(&restored, MONDAY, "UTC", documents[1..].to_vec()).await;
+    assert_eq!(write_due(&restored, &bucket, &schedule, MONDAY).await, [""; 0]);
+    let kept = summary_of(&bucket, "2026-W47").await;
+    assert_eq!((kept.revision, kept.total.documents), (1, 3));
+    assert_eq!(write_due(&restored, &bucket, &schedule, MONDAY).await, [""; 0]);
+    // What comes late to the restored store is in it all the same.
+    store_at(&restored, MONDAY, "UTC", vec![received(9, "2026-11-18T12:00:00Z")]).await;
+    assert_eq!(write_due(&restored, &bucket, &schedule, MONDAY).await, ["2026-W47"]);
+}
+
+#[tokio::test]
+async fn a_summary_of_an_older_version_is_made_again_only_for_what_came_late() {
+    let (store, bucket) = (MemoryStore::default(), PlainBucket::default());
+    let schedule = Schedule::new(CRON_DEFAULT, "UTC").unwrap();
+    store_at(&store, MONDAY, "UTC", vec![received(1, "2026-11-18T12:00:00Z")]).await;
+    write_due(&store, &bucket, &schedule, MONDAY).await;
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&bucket.bytes("summaries/2026-W47.json")).unwrap();
+    for member in ["revision", "changes", "cursor", "counted", "zones"] {
+        json.as_object_mut().unwrap().remove(member).unwrap();
+    }
+    let (fresh, older) = (MemoryStore::default(), PlainBucket::default());
+    older.set("summaries/2026-W47.json", json.to_string());
+    store_at(&fresh, MONDAY, "UTC", vec![received(1, "2026-11-18T12:00:00Z")]).await;
+    assert_eq!(write_due(&fresh, &older, &schedule, MONDAY).await, [""; 0]);
+    store_at(&fresh, MONDAY, "UTC", vec![received(2, "2026-11-18T12:00:00Z")]).await;
+    assert_eq!(write_due(&fresh, &older, &schedule, MONDAY).await, ["2026-W47"]);
+    assert_eq!(summary_of(&older, "2026-W47").await.revision, 2);
 }

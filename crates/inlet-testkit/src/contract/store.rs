@@ -6,6 +6,7 @@ mod known;
 mod look;
 mod put;
 mod read;
+mod weeks;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use erase::*;
 pub use known::*;
 pub use put::*;
 pub use read::*;
+pub use weeks::*;
 
 /// Opens a store and causes what only its engine can cause.
 #[async_trait]
@@ -67,6 +69,11 @@ macro_rules! store_contract {
             store_12_its_identity_never_changes,
             store_13_known_gives_the_state_of_each_id_that_has_one,
             store_13_known_answers_for_thousands_of_ids,
+            store_14_a_week_has_another_number_after_each_change,
+            store_14_no_week_is_forgotten_however_old_it_is,
+            store_14_what_was_noted_of_a_week_is_kept,
+            store_14_tallies_say_under_which_zones_they_were_counted,
+            store_14_tallies_say_up_to_which_cursor_they_count,
             store_check_answers,
         }
     };

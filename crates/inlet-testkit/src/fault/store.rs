@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, TallyRow,
+    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek,
 };
 
 use super::plan::{Faults, with_fault};
@@ -79,8 +80,20 @@ impl<S: Store> Store for FailingStore<S> {
         with_fault!(self.faults, "read the cursors of", self.inner.cursors().await)
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
         with_fault!(self.faults, "read the tallies of", self.inner.tallies(first, last).await)
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        with_fault!(self.faults, "read the tallied weeks of", self.inner.tally_weeks().await)
+    }
+
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure> {
+        with_fault!(
+            self.faults,
+            "note a summary in",
+            self.inner.mark_summarized(week, revision).await
+        )
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

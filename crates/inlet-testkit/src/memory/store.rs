@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
-    StreamFigures, TallyKind, TallyRow,
+    StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally,
 };
 use inlet_core::tally::TallySheet;
 
@@ -32,6 +32,8 @@ struct State {
     erased: HashMap<DocumentId, Timestamp>,
     cursors: BTreeMap<String, Cursor>,
     tallies: BTreeMap<(Day, StreamName, TallyKind), (u64, u64)>,
+    zones: BTreeMap<(Day, String), (u64, u64)>,
+    weeks: BTreeMap<Week, TallyWeek>,
     streams: BTreeMap<StreamName, StreamFigures>,
 }
 
@@ -84,6 +86,11 @@ impl State {
         self.position_of.insert(document.id, self.position);
         self.documents.insert(self.position, StoredDocument { document, stored: batch.now });
         Outcome::Stored
+    }
+
+    fn week(&mut self, week: Week) -> &mut TallyWeek {
+        let none = TallyWeek { week, revision: 0, summarized: None };
+        self.weeks.entry(week).or_insert(none)
     }
 
     fn known(&self, id: DocumentId) -> Known {
@@ -166,6 +173,13 @@ impl Store for MemoryStore {
             let count = state.tallies.entry((row.day, row.stream, row.kind)).or_default();
             count.0 += row.documents;
             count.1 += row.bytes;
+        }
+        for ZoneTally { day, zone, documents, bytes } in sheet.zones() {
+            let count = state.zones.entry((day, zone)).or_default();
+            *count = (count.0 + documents, count.1 + bytes);
+        }
+        for week in sheet.weeks() {
+            state.week(week).revision += 1;
         }
         if let Some(cursor) = batch.cursor {
             let kept = state.cursors.entry(cursor.log.clone()).or_insert_with(|| cursor.clone());
@@ -258,18 +272,40 @@ impl Store for MemoryStore {
         Ok(self.state().cursors.values().cloned().collect())
     }
 
-    async fn tallies(&self, first: Day, last: Day) -> Result<Vec<TallyRow>, Failure> {
+    async fn tallies(&self, first: Day, last: Day) -> Result<Tallies, Failure> {
         let state = self.state();
         let rows = state.tallies.iter().filter(|((day, ..), _)| first <= *day && *day <= last);
-        Ok(rows
-            .map(|((day, stream, kind), (documents, bytes))| TallyRow {
-                day: *day,
-                stream: stream.clone(),
-                kind: kind.clone(),
-                documents: *documents,
-                bytes: *bytes,
-            })
-            .collect())
+        let zones = state.zones.iter().filter(|((day, _), _)| first <= *day && *day <= last);
+        Ok(Tallies {
+            rows: rows
+                .map(|((day, stream, kind), (documents, bytes))| TallyRow {
+                    day: *day,
+                    stream: stream.clone(),
+                    kind: kind.clone(),
+                    documents: *documents,
+                    bytes: *bytes,
+                })
+                .collect(),
+            zones: zones
+                .map(|((day, zone), (documents, bytes))| ZoneTally {
+                    day: *day,
+                    zone: zone.clone(),
+                    documents: *documents,
+                    bytes: *bytes,
+                })
+                .collect(),
+            cursor: (state.position > 0).then(|| state.position.to_string()),
+        })
+    }
+
+    async fn tally_weeks(&self) -> Result<Vec<TallyWeek>, Failure> {
+        Ok(self.state().weeks.values().copied().collect())
+    }
+
+    async fn mark_summarized(&self, week: Week, revision: u64) -> Result<(), Failure> {
+        let mut state = self.writable()?;
+        state.week(week).summarized = Some(revision);
+        Ok(())
     }
 
     async fn identity(&self) -> Result<StoreId, Failure> {

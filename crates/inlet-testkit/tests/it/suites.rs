@@ -11,6 +11,7 @@ const SUITES: [(&str, &str, &str); 5] = [
             include_str!("../../src/contract/store/read.rs"),
             include_str!("../../src/contract/store/erase.rs"),
             include_str!("../../src/contract/store/known.rs"),
+            include_str!("../../src/contract/store/weeks.rs"),
             include_str!("../../src/contract/store/count.rs"),
         ),
         include_str!("../../../inlet-core/src/ports/store.rs"),

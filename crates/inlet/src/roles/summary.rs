@@ -8,7 +8,7 @@ use inlet_core::calendar::Week;
 use inlet_core::failure::Failure;
 use inlet_core::ports::{Bucket, Clock, Store};
 use inlet_core::schedule::Schedule;
-use inlet_core::summary::{Summary, summaries_due, summarize_week};
+use inlet_core::summary::{Due, Summary, summaries_due, summarize_week};
 
 use super::stop::Stop;
 
@@ -51,7 +51,7 @@ async fn write_due(summarizer: &Summarizer, stop: &Stop) -> Result<(), Failure> 
     let (store, bucket) = (&*summarizer.store, &*summarizer.bucket);
     let now = summarizer.clock.now();
     let due = summaries_due(store, bucket, &summarizer.schedule, now).await?;
-    for week in due {
+    for Due { week, .. } in due {
         if stop.is_now() {
             return Ok(());
         }

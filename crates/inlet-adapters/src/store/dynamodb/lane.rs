@@ -8,7 +8,7 @@ use inlet_core::document::StreamName;
 use inlet_core::failure::Failure;
 
 use super::attributes::Item;
-use super::ledger::{Figures, Tallies};
+use super::ledger::{self, Figures, Tallies};
 use super::plan::Plan;
 use super::span::{Head, LANES, Span, chapter_item};
 use super::table::{Table, partition_of};
@@ -55,7 +55,7 @@ impl Lane {
 
     /// The number of the next span.
     pub(super) async fn next(&mut self, table: &Table) -> Result<u64, Failure> {
-        if let Some(head) = self.head {
+        if let Some(head) = &self.head {
             return Ok(head.next);
         }
         let head = match table.get(Head::key(self.number)).await? {
@@ -65,8 +65,9 @@ impl Lane {
         // What was remembered may be older than this head.
         self.figures.clear();
         self.tallies.clear();
+        let next = head.next;
         self.head = Some(head);
-        Ok(head.next)
+        Ok(next)
     }
 
     /// What the plan makes of the lane; `None` where it leaves it as it is.
@@ -80,7 +81,7 @@ impl Lane {
             return Ok(None);
         }
         self.next(table).await?;
-        let before = self.head.unwrap_or_default();
+        let before = self.head.clone().unwrap_or_default();
         let at_us = now_us().max(before.at_us.saturating_add(1));
         let span = Span { n: before.next, at_us, entries: plan.entries.clone() };
         let days: Vec<(Day, StreamName)> =
@@ -89,21 +90,23 @@ impl Lane {
             span.entries.iter().map(|entry| entry.stream.clone()).collect();
         self.remember(table, &days, &streams).await?;
         let mut tallies: BTreeMap<(Day, StreamName), Tallies> = BTreeMap::new();
+        let zone = plan.sheet.zone();
         for row in &rows {
             let day = (row.day, row.stream.clone());
             let known = self.tallies.get(&day).cloned().unwrap_or_default();
-            tallies.entry(day).or_insert(known).add(row);
+            tallies.entry(day).or_insert(known).add(row, zone);
         }
         let mut figures: BTreeMap<StreamName, Figures> = BTreeMap::new();
         for entry in &span.entries {
             let known = self.figures.get(&entry.stream).cloned().unwrap_or_default();
             figures.entry(entry.stream.clone()).or_insert(known).add(entry);
         }
-        let head = before.after(&span);
+        let (head, evicted) = before.after(&span, &plan.sheet.weeks());
         let lane = self.number;
         let mut items = vec![span.write(Span::partition(lane, None))];
         items
             .extend(head.chapter.map(|bounds| chapter_item(lane, chapter_of(before.next), bounds)));
+        items.extend(evicted.into_iter().map(|(week, n)| ledger::week_item(week, lane, n)));
         for (stream, figures) in &figures {
             items.push(span.of_stream(stream).write(Span::partition(lane, Some(stream))));
             items.push(figures.write(stream, lane));

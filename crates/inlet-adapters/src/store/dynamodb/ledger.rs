@@ -5,21 +5,29 @@
 //! streams / STREAM#LANE     documents, bytes, first_us, last_us
 //! streams / STREAM#erased   documents and bytes that were erased
 //! y#DAY / STREAM#LANE       counts: what the day's tallies are, as JSON
+//! weeks / WEEK#LANE         n: as in the lane's item, for weeks that it has no room for
+//! weeks / WEEK#summarized   n: the revision of which a summary was written
 //! ```
+//!
+//! The revision of a week is the sum of what its lanes say: each of these only grows.
 
 use std::collections::BTreeMap;
 
-use inlet_core::calendar::Day;
+use inlet_core::calendar::{Day, Week};
 use inlet_core::document::{StreamName, Timestamp};
 use inlet_core::failure::Failure;
-use inlet_core::ports::{StreamFigures, TallyKind, TallyRow};
+use inlet_core::ports::{StreamFigures, TallyKind, TallyRow, TallyWeek, ZoneTally};
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Item, find_number, find_text, key, must, number, text};
-use super::span::Entry;
+use super::span::{Entry, Head};
 
 /// The partition of the figures.
 pub(super) const STREAMS_KEY: &str = "streams";
+/// The partition of the weeks.
+pub(super) const WEEKS_KEY: &str = "weeks";
+/// In the place of a lane: up to where the week is summarized.
+const SUMMARIZED: &str = "summarized";
 /// In the place of a lane: what was erased.
 pub(super) const ERASED: &str = "erased";
 /// How many fields (a path with a type) are counted a lane, stream and day under their own names.
@@ -119,6 +127,9 @@ pub(super) struct Tallies {
     dead: BTreeMap<String, (u64, u64)>,
     /// Documents that have a field, by its path and type.
     fields: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Documents and bytes by the zone under whose days they were counted.
+    #[serde(default)]
+    zones: BTreeMap<String, (u64, u64)>,
 }
 
 impl Tallies {
@@ -130,9 +141,12 @@ impl Tallies {
         key(Self::partition(day), format!("{stream}#{lane:02}"))
     }
 
-    pub(super) fn add(&mut self, row: &TallyRow) {
+    pub(super) fn add(&mut self, row: &TallyRow, zone: &str) {
         match &row.kind {
-            TallyKind::Stored => add(&mut self.stored, row),
+            TallyKind::Stored => {
+                add(&mut self.stored, row);
+                add(self.zones.entry(zone.to_owned()).or_default(), row);
+            }
             TallyKind::Dead(code) => add(self.dead.entry(code.clone()).or_default(), row),
             TallyKind::Field(path, of_type) => {
                 let known = self.fields.get(path).is_some_and(|types| types.contains_key(of_type));
@@ -185,12 +199,22 @@ fn add(counts: &mut (u64, u64), row: &TallyRow) {
     counts.1 += row.bytes;
 }
 
-/// The tallies of a day, from those of its lanes.
-pub(super) fn add_up_day(day: Day, items: &[Item]) -> Result<Vec<TallyRow>, Failure> {
+/// Adds the tallies of a day, from those of its lanes, to `sum`.
+pub(super) fn add_up_day(
+    day: Day,
+    items: &[Item],
+    sum: &mut inlet_core::ports::Tallies,
+) -> Result<(), Failure> {
+    let mut zones: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut streams: BTreeMap<StreamName, BTreeMap<TallyKind, TallyRow>> = BTreeMap::new();
     for item in items {
         let stream = stream_of(item)?;
-        let rows = Tallies::read(item)?.rows(day, &stream);
+        let tallies = Tallies::read(item)?;
+        for (zone, (documents, bytes)) in &tallies.zones {
+            let sum = zones.entry(zone.clone()).or_default();
+            *sum = (sum.0 + documents, sum.1 + bytes);
+        }
+        let rows = tallies.rows(day, &stream);
         let sums = streams.entry(stream).or_default();
         for row in rows {
             match sums.get_mut(&row.kind) {
@@ -202,7 +226,57 @@ pub(super) fn add_up_day(day: Day, items: &[Item]) -> Result<Vec<TallyRow>, Fail
             }
         }
     }
-    Ok(streams.into_values().flat_map(BTreeMap::into_values).collect())
+    sum.rows.extend(streams.into_values().flat_map(BTreeMap::into_values));
+    sum.zones.extend(zones.into_iter().map(|(zone, (documents, bytes))| ZoneTally {
+        day,
+        zone,
+        documents,
+        bytes,
+    }));
+    Ok(())
+}
+
+/// The item of a week that a lane's item has no room for.
+pub(super) fn week_item(week: Week, lane: u8, n: u64) -> Item {
+    let mut item = key(WEEKS_KEY, format!("{week}#{lane:02}"));
+    item.insert("n".to_owned(), number(n));
+    item
+}
+
+/// The note that a summary of `week` was written from tallies of this revision.
+pub(super) fn summarized_item(week: Week, revision: u64) -> Item {
+    let mut item = key(WEEKS_KEY, format!("{week}#{SUMMARIZED}"));
+    item.insert("n".to_owned(), number(revision));
+    item
+}
+
+/// All weeks, from those in the lanes' items and those that have items of their own.
+pub(super) fn add_up_weeks(
+    heads: &[(u8, Head)],
+    items: &[Item],
+) -> Result<Vec<TallyWeek>, Failure> {
+    let mut lanes: BTreeMap<Week, BTreeMap<String, u64>> = BTreeMap::new();
+    for item in items {
+        let (week, lane) = must(find_text(item, "sk").and_then(week_and_lane), item, "sk")?;
+        let n = must(find_number(item, "n"), item, "n")?;
+        lanes.entry(week).or_default().insert(lane.to_owned(), n);
+    }
+    for (lane, head) in heads {
+        for (week, n) in &head.weeks {
+            // A week may have an item from before it came into the lane's own again.
+            lanes.entry(*week).or_default().insert(format!("{lane:02}"), *n);
+        }
+    }
+    let week = |(week, mut lanes): (Week, BTreeMap<String, u64>)| {
+        let summarized = lanes.remove(SUMMARIZED);
+        TallyWeek { week, revision: lanes.into_values().sum(), summarized }
+    };
+    Ok(lanes.into_iter().map(week).collect())
+}
+
+fn week_and_lane(sk: &str) -> Option<(Week, &str)> {
+    let (week, lane) = sk.split_once('#')?;
+    Some((week.parse().ok()?, lane))
 }
 
 fn stream_of(item: &Item) -> Result<StreamName, Failure> {

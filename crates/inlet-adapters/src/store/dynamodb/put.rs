@@ -293,7 +293,7 @@ impl Part<'_, '_> {
             }
         }
         if let Some(step) = step {
-            actions.put(About::Head, step.head.put(self.lane.number, step.before), table);
+            actions.put(About::Head, step.head.put(self.lane.number, &step.before), table);
             for item in &step.items {
                 actions.put_item(item.clone(), table);
             }

@@ -7,15 +7,19 @@
 //! all of them side by side, by the time of their spans, and its cursor has a place in each.
 //!
 //! ```text
-//! lanes / LANE             next (the number of the next span), at_us, and the bounds of the
-//!                          moments of reception in the last chapter
+//! lanes / LANE             next (the number of the next span), at_us, the bounds of the
+//!                          moments of reception in the last chapter, and the weeks whose tallies
+//!                          changed last, each with the span that changed them
 //! s#LANE / N               span n: who is in it, of all streams
 //! s#LANE#STREAM / N        the same for one stream
 //! c#LANE / CHAPTER         the bounds of the moments of reception in 256 spans, so that a range
 //!                          of time is found without reading all
 //! ```
 
-use aws_sdk_dynamodb::types::{Put, builders::PutBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_dynamodb::types::{AttributeValue, Put, builders::PutBuilder};
+use inlet_core::calendar::Week;
 use inlet_core::document::{StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
@@ -28,6 +32,9 @@ use super::attributes::{
 pub(super) const LANES: u8 = 16;
 /// The partition of the lanes.
 pub(super) const LANES_KEY: &str = "lanes";
+/// How many weeks a lane's item names; with these it stays well below a kilobyte, which is a unit
+/// of writing.
+const WEEKS_MAX: usize = 16;
 /// How many spans a chapter has.
 pub(super) const CHAPTER_SPANS: u64 = 256;
 /// What an entry takes: id, moment of reception, bytes of the body, number of the stream.
@@ -91,13 +98,17 @@ impl Bounds {
 }
 
 /// A lane's item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Head {
     /// The number of the next span.
     pub(super) next: u64,
     pub(super) at_us: i64,
     /// Of the chapter that the last span is in.
     pub(super) chapter: Option<Bounds>,
+    /// The weeks whose tallies changed in this lane, and the number of the span after the one
+    /// that changed them last. Of more than [`WEEKS_MAX`] those changed longest ago have items
+    /// of their own.
+    pub(super) weeks: BTreeMap<Week, u64>,
 }
 
 impl Head {
@@ -111,12 +122,14 @@ impl Head {
             next: must(find_number(item, "next"), item, "next")?,
             at_us: must(find_number(item, "at_us"), item, "at_us")?,
             chapter: Bounds::read(item),
+            weeks: must(read_weeks(item), item, "weeks")?,
         };
         Ok((must(lane, item, "sk")?, head))
     }
 
-    /// The head behind one more span.
-    pub(super) fn after(self, span: &Span) -> Self {
+    /// The head behind one more span, which changes the tallies of `weeks`; and the weeks for
+    /// which there is no room in it.
+    pub(super) fn after(&self, span: &Span, changed: &BTreeSet<Week>) -> (Self, Vec<(Week, u64)>) {
         let begins = self.next.is_multiple_of(CHAPTER_SPANS);
         let before = self.chapter.filter(|_| !begins);
         let bounds = Bounds::of(&span.entries);
@@ -124,17 +137,29 @@ impl Head {
             (Some(before), Some(bounds)) => Some(before.and(bounds)),
             (before, bounds) => before.or(bounds),
         };
-        Self { next: self.next + 1, at_us: span.at_us, chapter }
+        let next = self.next + 1;
+        let mut weeks = self.weeks.clone();
+        weeks.extend(changed.iter().map(|week| (*week, next)));
+        let mut evicted = Vec::new();
+        while weeks.len() > WEEKS_MAX
+            && let Some((week, n)) = weeks.iter().map(|(week, n)| (*week, *n)).min_by_key(|it| it.1)
+        {
+            weeks.remove(&week);
+            evicted.push((week, n));
+        }
+        (Self { next, at_us: span.at_us, chapter, weeks }, evicted)
     }
 
     /// Puts this in the place of `before`, and of nothing else.
-    pub(super) fn put(self, lane: u8, before: Self) -> PutBuilder {
+    pub(super) fn put(&self, lane: u8, before: &Self) -> PutBuilder {
         let mut item = Self::key(lane);
         item.insert("next".to_owned(), number(self.next));
         item.insert("at_us".to_owned(), number(self.at_us));
         if let Some(chapter) = self.chapter {
             chapter.write(&mut item);
         }
+        let weeks = self.weeks.iter().map(|(week, n)| (week.to_string(), number(n)));
+        item.insert("weeks".to_owned(), AttributeValue::M(weeks.collect()));
         let put = Put::builder().set_item(Some(item));
         if before.next == 0 {
             return put.condition_expression("attribute_not_exists(pk)");
@@ -183,7 +208,7 @@ impl Span {
         }
         let names: Vec<_> = names.iter().map(|name| text(name.as_str())).collect();
         item.insert("at_us".to_owned(), number(self.at_us));
-        item.insert("streams".to_owned(), aws_sdk_dynamodb::types::AttributeValue::L(names));
+        item.insert("streams".to_owned(), AttributeValue::L(names));
         item.insert("entries".to_owned(), binary(packed));
         item
     }
@@ -204,6 +229,15 @@ impl Span {
             entries: must(entries, item, "entries")?,
         })
     }
+}
+
+/// The weeks of a lane's item; none where an older version wrote it.
+fn read_weeks(item: &Item) -> Option<BTreeMap<Week, u64>> {
+    let Some(weeks) = item.get("weeks") else { return Some(BTreeMap::new()) };
+    let read = |(week, n): (&String, &AttributeValue)| {
+        Some((week.parse().ok()?, n.as_n().ok()?.parse().ok()?))
+    };
+    weeks.as_m().ok()?.iter().map(read).collect()
 }
 
 fn read_entry(packed: &[u8], streams: &[StreamName]) -> Option<Entry> {
@@ -237,7 +271,7 @@ pub(super) fn read_chapter(item: &Item) -> Result<(u64, Bounds), Failure> {
 
 /// A place in every lane: how far a reader has come. As text `LANE.SPAN.ENTRY`, with commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places(std::collections::BTreeMap<u8, (u64, usize)>);
+pub(super) struct Places(BTreeMap<u8, (u64, usize)>);
 
 impl Places {
     /// The next span of a lane that is to be read, and the next entry in it.
@@ -270,6 +304,15 @@ impl Places {
     }
 }
 
+/// The cursor of a reader that has seen all there is up to these heads; `None` where nothing is.
+pub(super) fn cursor(heads: &[(u8, Head)]) -> Option<String> {
+    let mut places = Places::default();
+    for (lane, head) in heads {
+        places.set(*lane, (head.next, 0));
+    }
+    Some(places.write()).filter(|cursor| !cursor.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +331,26 @@ mod tests {
         assert_eq!(Span::read(&item).unwrap(), span);
         let of_a = span.of_stream(&StreamName::new("a").unwrap());
         assert_eq!(of_a.entries.len(), 2);
+    }
+
+    #[test]
+    fn a_head_names_the_weeks_that_changed_last_and_gives_the_others_away() {
+        let mut head = Head::default();
+        let mut evicted = Vec::new();
+        let mut week: Week = "2026-W01".parse().unwrap();
+        for n in 0..18 {
+            let span = Span { n, at_us: 1, entries: Vec::new() };
+            let changed = BTreeSet::from([week]);
+            let (after, away) = head.after(&span, &changed);
+            (head, week) = (after, week.after());
+            evicted.extend(away);
+        }
+        assert_eq!(head.weeks.len(), 16);
+        let evicted: Vec<_> = evicted.iter().map(|(week, n)| (week.to_string(), *n)).collect();
+        assert_eq!(evicted, [("2026-W01".to_owned(), 1), ("2026-W02".to_owned(), 2)]);
+        let mut item = Head::key(3);
+        item.extend(head.put(3, &Head::default()).get_item().clone().unwrap());
+        assert_eq!(Head::read(&item).unwrap(), (3, head));
     }
 
     #[test]

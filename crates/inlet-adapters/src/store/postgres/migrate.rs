@@ -45,6 +45,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         phase: Phase::Expand,
         sql: include_str!("migrations/0002_identity.sql"),
     },
+    Migration {
+        number: 3,
+        name: "weeks",
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0003_weeks.sql"),
+    },
 ];
 
 const CATALOG: &str = "

@@ -102,6 +102,11 @@ impl PostgresOptions {
         format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}", self.limits())
     }
 
+    /// Begins a transaction that reads several tables as of one moment.
+    pub(super) fn begin_snapshot(&self) -> String {
+        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", self.limits())
+    }
+
     fn limits(&self) -> String {
         let Self { statement_ms, lock_ms, transaction_ms, .. } = self;
         format!(

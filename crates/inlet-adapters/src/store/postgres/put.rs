@@ -277,12 +277,11 @@ impl Put<'_> {
     }
 
     async fn finish(self) -> Result<Vec<Outcome>, Fault> {
-        let rows = self.sheet.rows();
         let client = self.client;
         tokio::try_join!(
             biased;
             self.letters.write(client, self.next),
-            tallies::add(client, &rows),
+            tallies::add(client, &self.sheet),
             self.sums.write(client),
             move_cursor(client, self.batch.cursor.as_ref()),
             async { Ok(client.batch_execute("COMMIT").await?) },

@@ -1,9 +1,10 @@
 //! The counts of days.
 
-use inlet_core::calendar::Day;
-use inlet_core::ports::{TallyKind, TallyRow};
+use inlet_core::calendar::{Day, Week};
+use inlet_core::ports::{Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally};
+use inlet_core::tally::TallySheet;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::failure::Fault;
 use super::rows::{self, signed};
@@ -47,11 +48,63 @@ const ADD: &str = "
     ON CONFLICT (day, stream, kind, name, type) DO UPDATE
         SET documents = t.documents + excluded.documents, bytes = t.bytes + excluded.bytes";
 
-/// Adds `tallies` to what is counted.
-pub(super) async fn add(client: &Client, tallies: &[TallyRow]) -> Result<(), Fault> {
-    if tallies.is_empty() {
+/// Adds what the sheet counted.
+pub(super) async fn add(client: &Client, sheet: &TallySheet) -> Result<(), Fault> {
+    let rows = sheet.rows();
+    if rows.is_empty() {
         return Ok(());
     }
+    tokio::try_join!(
+        biased;
+        add_rows(client, &rows),
+        add_zones(client, sheet.zones()),
+        raise_revisions(client, sheet),
+    )?;
+    Ok(())
+}
+
+async fn add_zones(client: &Client, zones: Vec<ZoneTally>) -> Result<(), Fault> {
+    if zones.is_empty() {
+        return Ok(());
+    }
+    let days: Vec<String> = zones.iter().map(|tally| tally.day.to_string()).collect();
+    let names: Vec<&str> = zones.iter().map(|tally| tally.zone.as_str()).collect();
+    let documents: Vec<i64> =
+        zones.iter().map(|tally| signed(tally.documents)).collect::<Result<_, _>>()?;
+    let bytes: Vec<i64> =
+        zones.iter().map(|tally| signed(tally.bytes)).collect::<Result<_, _>>()?;
+    client
+        .execute_typed(
+            "INSERT INTO inlet.tally_zones AS t (day, zone, documents, bytes)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+             ON CONFLICT (day, zone) DO UPDATE SET
+                 documents = t.documents + excluded.documents,
+                 bytes = t.bytes + excluded.bytes",
+            &[
+                (&days, Type::TEXT_ARRAY),
+                (&names, Type::TEXT_ARRAY),
+                (&documents, Type::INT8_ARRAY),
+                (&bytes, Type::INT8_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn raise_revisions(client: &Client, sheet: &TallySheet) -> Result<(), Fault> {
+    let weeks: Vec<String> = sheet.weeks().iter().map(ToString::to_string).collect();
+    client
+        .execute_typed(
+            "INSERT INTO inlet.tally_weeks AS t (week, revision)
+             SELECT week, 1 FROM unnest($1::text[]) AS u (week)
+             ON CONFLICT (week) DO UPDATE SET revision = t.revision + 1",
+            &[(&weeks, Type::TEXT_ARRAY)],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn add_rows(client: &Client, tallies: &[TallyRow]) -> Result<(), Fault> {
     let days: Vec<String> = tallies.iter().map(|row| row.day.to_string()).collect();
     let streams: Vec<&str> = tallies.iter().map(|row| row.stream.as_str()).collect();
     let (mut kinds, mut names, mut types) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,12 +138,85 @@ pub(super) async fn add(client: &Client, tallies: &[TallyRow]) -> Result<(), Fau
     Ok(())
 }
 
-/// What was counted from `first` to `last`, both included.
-pub(super) async fn between(
+/// The tallies from `first` to `last`, both included. To be asked in a transaction with one
+/// snapshot.
+pub(super) async fn between(client: &Client, first: Day, last: Day) -> Result<Tallies, Fault> {
+    let (rows, zones, cursor) = tokio::try_join!(
+        biased;
+        rows_between(client, first, last),
+        zones_between(client, first, last),
+        last_position(client),
+    )?;
+    Ok(Tallies { rows, zones, cursor: cursor.map(|position| position.to_string()) })
+}
+
+/// The weeks that have tallies or a note.
+pub(super) async fn weeks(client: &Client) -> Result<Vec<TallyWeek>, Fault> {
+    let rows =
+        client.query_typed("SELECT week, revision, summarized FROM inlet.tally_weeks", &[]).await?;
+    rows.iter()
+        .map(|row| {
+            let summarized: Option<i64> = row.try_get(2)?;
+            let summarized = summarized.map(u64::try_from).transpose();
+            Ok(TallyWeek {
+                week: row.try_get::<_, &str>(0)?.parse().map_err(|_| Fault::Damaged("week"))?,
+                revision: rows::count(row, 1)?,
+                summarized: summarized.map_err(|_| Fault::Damaged("summarized"))?,
+            })
+        })
+        .collect()
+}
+
+/// Notes that a summary of `week` was written from tallies of this revision. Commits.
+pub(super) async fn mark_summarized(
     client: &Client,
-    first: Day,
-    last: Day,
-) -> Result<Vec<TallyRow>, Fault> {
+    begin: &str,
+    week: Week,
+    revision: u64,
+) -> Result<(), Fault> {
+    let (week, revision) = (week.to_string(), signed(revision)?);
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&week, Type::TEXT), (&revision, Type::INT8)];
+    tokio::try_join!(
+        biased;
+        client.batch_execute(begin),
+        client.execute_typed(
+            "INSERT INTO inlet.tally_weeks AS t (week, revision, summarized) VALUES ($1, 0, $2)
+             ON CONFLICT (week) DO UPDATE SET summarized = excluded.summarized",
+            &parameters,
+        ),
+        client.batch_execute("COMMIT"),
+    )?;
+    Ok(())
+}
+
+/// The last position that was given out; `None` where none ever was.
+async fn last_position(client: &Client) -> Result<Option<i64>, Fault> {
+    let row = client.query_typed_one("SELECT last FROM inlet.positions", &[]).await?;
+    Ok(Some(row.try_get(0)?).filter(|last| *last > 0))
+}
+
+async fn zones_between(client: &Client, first: Day, last: Day) -> Result<Vec<ZoneTally>, Fault> {
+    let rows = client
+        .query_typed(
+            "SELECT day, zone, documents, bytes FROM inlet.tally_zones
+             WHERE day BETWEEN $1 AND $2",
+            &[(&first.to_string(), Type::TEXT), (&last.to_string(), Type::TEXT)],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ZoneTally {
+                day: row.try_get::<_, &str>(0)?.parse().map_err(|_| Fault::Damaged("day"))?,
+                zone: row.try_get(1)?,
+                documents: rows::count(row, 2)?,
+                bytes: rows::count(row, 3)?,
+            })
+        })
+        .collect()
+}
+
+async fn rows_between(client: &Client, first: Day, last: Day) -> Result<Vec<TallyRow>, Fault> {
     let rows = client
         .query_typed(
             "SELECT day, stream, kind, name, type, documents, bytes FROM inlet.tallies

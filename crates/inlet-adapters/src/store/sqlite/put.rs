@@ -51,7 +51,7 @@ pub(super) fn put_batch(
     }
     put.span.write(tx)?;
     put.figures.write(tx)?;
-    tallies::add(tx, put.streams, &put.sheet.rows())?;
+    tallies::add(tx, put.streams, &put.sheet)?;
     if let Some(cursor) = &batch.cursor {
         move_cursor(tx, cursor)?;
     }

@@ -9,6 +9,8 @@
 //! | `erased` | ids that were erased, and when |
 //! | `cursors` | how far each log is stored |
 //! | `identity` | one row: the identity of this store, which logs record |
+//! | `tally_weeks` | the weeks whose tallies changed, how often, and up to where they are summarized |
+//! | `tally_zones` | the documents of each day by the time zone under whose days they were counted |
 //! | `tallies` | counts a day, stream and kind: 0 stored, 1 dead (`name` is the code of the cause), 2 field (`name` is its path, `type` its type) |
 //!
 //! Times are microseconds since the epoch. `application_id` is `Inlt`; `user_version` is the
@@ -114,6 +116,22 @@ CREATE TABLE IF NOT EXISTS identity (
 ) STRICT;
 ";
 
+/// Added later as well.
+const TALLY_WEEKS: &str = "
+CREATE TABLE IF NOT EXISTS tally_weeks (
+    week TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    summarized INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tally_zones (
+    day TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    documents INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (day, zone)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Opens the file for writing, and makes it and its directory where there is none.
 pub(super) fn open(
     directory: &Path,
@@ -138,6 +156,7 @@ pub(super) fn open(
             .map_err(|error| io_failure(error, "sync the directory of the store", directory))?;
     }
     identify(&mut connection).map_err(told)?;
+    expand(&mut connection).map_err(told)?;
     Ok(connection)
 }
 
@@ -224,10 +243,23 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([name])
+}
+
+/// Adds what a file of an older binary lacks.
+fn expand(connection: &mut Connection) -> rusqlite::Result<()> {
+    if has_table(connection, "tally_zones")? {
+        return Ok(());
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(TALLY_WEEKS)?;
+    tx.commit()
+}
+
 /// Gives the file an identity where it has none.
 fn identify(connection: &mut Connection) -> rusqlite::Result<()> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'identity'";
-    if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
+    if has_table(connection, "identity")? {
         return Ok(());
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -67,6 +67,13 @@ impl LastSpan {
     }
 }
 
+/// The position of the last document that was stored, erased or not; `None` where none ever was.
+pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT max(last_position) FROM spans")?
+        .query_row([], |row| row.get(0))
+}
+
 /// The first run of positions after `after` that can have documents received from `from` until
 /// before `to`. Spans that lie side by side are one run.
 pub(super) fn next_run(

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use inlet_core::calendar::Week;
 use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
@@ -15,6 +16,7 @@ use super::failure::{failure, is_full};
 use super::put;
 use super::reserve::Reserve;
 use super::streams::StreamIds;
+use super::tallies;
 
 /// Where the answer to a command goes. A caller that no longer waits is no fault.
 type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -24,6 +26,7 @@ pub(super) enum Command {
     PutBatch { batch: Box<Batch>, reply: Reply<Vec<Outcome>> },
     Erase { id: DocumentId, now: Timestamp, reply: Reply<bool> },
     MarkRedriven { ids: Vec<DocumentId>, now: Timestamp, reply: Reply<()> },
+    MarkSummarized { week: Week, revision: u64, reply: Reply<()> },
     Close { reply: Reply<()> },
 }
 
@@ -70,6 +73,12 @@ impl Writer {
                 Command::MarkRedriven { ids, now, reply } => {
                     let result = self.write("note a redrive in", |tx, _| {
                         ids.iter().try_for_each(|id| mark_redriven(tx, *id, now))
+                    });
+                    drop(reply.send(result));
+                }
+                Command::MarkSummarized { week, revision, reply } => {
+                    let result = self.write("note a summary in", |tx, _| {
+                        tallies::mark_summarized(tx, week, revision)
                     });
                     drop(reply.send(result));
                 }

@@ -77,7 +77,7 @@ pub(super) async fn listed(
 
 /// Documents and bytes counted of a kind on the sample day, in all streams.
 pub(super) async fn counted(store: &dyn Store, kind: &TallyKind) -> (u64, u64) {
-    let rows = store.tallies(day(), day()).await.unwrap();
+    let rows = store.tallies(day(), day()).await.unwrap().rows;
     rows.iter()
         .filter(|row| row.kind == *kind)
         .fold((0, 0), |sum, row| (sum.0 + row.documents, sum.1 + row.bytes))

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use inlet_core::dead_letter::Cause;
-use inlet_core::ports::{Found, Outcome, TallyKind};
+use inlet_core::ports::{Found, Outcome, Tallies, TallyKind};
 
 use super::StoreFixture;
 use super::look::{NONE, all, counted, get, letters, undecodable};
@@ -38,7 +38,8 @@ pub async fn store_1_a_batch_that_failed_left_nothing(fixture: &dyn StoreFixture
     assert_eq!(all(&*store).await, NONE);
     assert_eq!(letters(&*store).await, []);
     assert_eq!(store.cursors().await.unwrap(), []);
-    assert_eq!(store.tallies(day(), day()).await.unwrap(), []);
+    assert_eq!(store.tallies(day(), day()).await.unwrap(), Tallies::default());
+    assert_eq!(store.tally_weeks().await.unwrap(), []);
     assert_eq!(store.put_batch(whole).await.unwrap(), [Outcome::Stored, Outcome::Stored]);
     assert_eq!(counted(&*store, &TallyKind::Stored).await.0, 2);
 }
