@@ -142,6 +142,17 @@ def queues_redrive(template):
 
 
 @rule
+def a_queue_policy_names_one_queue(template):
+    # SQS takes a policy for each queue, and refuses statements about another one.
+    # Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+    for name, _, properties in of(template, "AWS::SQS::QueuePolicy"):
+        statements = properties["PolicyDocument"]["Statement"]
+        named = [one for statement in statements for one in generated.listed(statement["Resource"])]
+        if len(properties["Queues"]) != 1 or len({str(one) for one in named}) != 1:
+            yield f"{name} names several queues"
+
+
+@rule
 def batches_fail_in_part(template):
     for name, _, properties in of(template, "AWS::Lambda::EventSourceMapping"):
         if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
@@ -306,6 +317,48 @@ def roles_are_taken_on_by_services_alone(template):
         for statement in properties["AssumeRolePolicyDocument"]["Statement"]:
             if not set(statement["Principal"]) <= {"Service", "Federated"}:
                 yield f"{name} can be taken on by {statement['Principal']}"
+
+
+# Services whose documentation shows aws:SourceAccount in the trust policy of their roles, and the
+# page. Elsewhere the condition may never hold, and the role could not be taken on.
+SOURCE_ACCOUNT = {
+    "codebuild.amazonaws.com": "codebuild/latest/userguide/cross-service-confused-deputy-prevention",
+    "codepipeline.amazonaws.com": "codepipeline/latest/userguide/cross-service-confused-deputy-prevention",
+    "ecs-tasks.amazonaws.com": "AmazonECS/latest/developerguide/task_execution_IAM_role",
+    "scheduler.amazonaws.com": "scheduler/latest/UserGuide/cross-service-confused-deputy-prevention",
+    "vpc-flow-logs.amazonaws.com": "vpc/latest/userguide/flow-logs-iam-role",
+}
+
+
+@rule
+def trust_is_conditional_only_where_that_is_documented(template):
+    for name, _, properties in of(template, "AWS::IAM::Role"):
+        for statement in properties["AssumeRolePolicyDocument"]["Statement"]:
+            services = generated.listed(statement["Principal"].get("Service", []))
+            if at(statement, "Condition.StringEquals.aws:SourceAccount") and \
+                    not set(services) <= set(SOURCE_ACCOUNT):
+                yield f"{name} is taken on by {services} under a condition that may never hold"
+
+
+@rule
+def flow_logs_may_do_all_of_the_documented_policy(template):
+    # Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
+    wanted = {"logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogGroups",
+              "logs:DescribeLogStreams", "logs:PutLogEvents"}
+    for name, _, properties in of(template, "AWS::IAM::Role"):
+        if "vpc-flow-logs.amazonaws.com" not in str(properties["AssumeRolePolicyDocument"]):
+            continue
+        granted = {action for statement in walk(properties.get("Policies", []))
+                   if "Effect" in statement for action in generated.listed(statement["Action"])}
+        if wanted - granted:
+            yield f"{name} may not {', '.join(sorted(wanted - granted))}"
+
+
+def typed_by_a_service(template):
+    """Parameters of a nested stack that CloudFormation would look up before its parent knows them."""
+    for name, spec in template.get("Parameters", {}).items():
+        if spec["Type"].startswith(("AWS::", "List<AWS::")):
+            yield f"{name} is looked up before it is there"
 
 
 def stands_alone(file):

@@ -1,4 +1,5 @@
 """The pipelines: no long-lived key, a sign-in by OIDC, and commands that run on a laptop too."""
+import fnmatch
 import re
 import shlex
 import unittest
@@ -33,7 +34,33 @@ def codebuild_commands():
             ["phases"]["build"]["commands"]]
 
 
+def github_subjects(**values):
+    """The subjects of tokens with which GitHub's role is taken on."""
+    body = model.template("bootstrap.yaml")
+    trust = model.resolver("bootstrap.yaml", values)(
+        body["Resources"]["GithubRole"]["Properties"]["AssumeRolePolicyDocument"])
+    return trust["Statement"][0]["Condition"]["StringLike"][
+        "token.actions.githubusercontent.com:sub"]
+
+
 class Pipelines(unittest.TestCase):
+    def test_githubs_tokens_are_taken_with_and_without_ids(self):
+        def taken(subject, **values):
+            return any(fnmatch.fnmatchcase(subject, one) for one in github_subjects(**values))
+
+        names = {"GithubRepository": "acme/orders"}
+        ids = {**names, "GithubIds": "77/88"}
+        for subject, by_names, by_ids in (
+                ("repo:acme/orders:environment:staging", True, False),
+                ("repo:acme@77/orders@88:environment:production", True, True),
+                ("repo:acme@99/orders@88:environment:production", True, False),
+                ("repo:acme@77/orders@88:ref:refs/heads/main", False, False),
+                ("repo:acme@77/orders@88:environment:other", False, False),
+                ("repo:acme2/orders:environment:staging", False, False),
+                ("repo:acme@77/orders2@88:environment:staging", False, False)):
+            with self.subTest(subject=subject):
+                self.assertEqual((by_names, by_ids), (taken(subject, **names), taken(subject, **ids)))
+
     def test_every_step_is_a_command_that_a_laptop_runs(self):
         for source in (github_commands, gitlab_commands, codebuild_commands):
             commands = source()
@@ -82,8 +109,6 @@ class Pipelines(unittest.TestCase):
             return statement["Condition"]["StringEquals"]
 
         github = believed("GithubRole")
-        self.assertEqual(["repo:o/r:environment:staging", "repo:o/r:environment:production"],
-                         github["token.actions.githubusercontent.com:sub"])
         self.assertEqual("sts.amazonaws.com", github["token.actions.githubusercontent.com:aud"])
         self.assertEqual("project_path:g/p:ref_type:branch:ref:main",
                          believed("GitlabRole")["gitlab.com:sub"])

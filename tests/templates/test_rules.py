@@ -19,6 +19,33 @@ BROKEN = {
     "the_customers_keys_encrypt": "Resources: {A: {Type: 'AWS::SNS::Topic'}}",
     "logs_end": "Resources: {A: {Type: 'AWS::Logs::LogGroup'}}",
     "queues_redrive": "Resources: {A: {Type: 'AWS::SQS::Queue'}}",
+    "a_queue_policy_names_one_queue": """
+        Resources:
+          A:
+            Type: AWS::SQS::QueuePolicy
+            Properties:
+              Queues: [!Ref B, !Ref C]
+              PolicyDocument: {Statement: [{Effect: Deny, Resource: [!GetAtt B.Arn]}]}
+        """,
+    "trust_is_conditional_only_where_that_is_documented": """
+        Resources:
+          A:
+            Type: AWS::IAM::Role
+            Properties:
+              AssumeRolePolicyDocument:
+                Statement:
+                  - Effect: Allow
+                    Principal: {Service: rds.amazonaws.com}
+                    Condition: {StringEquals: {'aws:SourceAccount': '1'}}
+        """,
+    "flow_logs_may_do_all_of_the_documented_policy": """
+        Resources:
+          A:
+            Type: AWS::IAM::Role
+            Properties:
+              AssumeRolePolicyDocument:
+                Statement: [{Effect: Allow, Principal: {Service: vpc-flow-logs.amazonaws.com}}]
+        """,
     "batches_fail_in_part": "Resources: {A: {Type: 'AWS::Lambda::EventSourceMapping'}}",
     "wildcards_have_a_reason": """
         Resources:
@@ -81,6 +108,16 @@ class Rules(unittest.TestCase):
         for file in alone:
             with self.subTest(file=file):
                 self.assertEqual([], list(rules.untagged(model.template(file))))
+
+    def test_no_parameter_of_a_nested_stack_is_looked_up_before_it_is_there(self):
+        for file in model.files():
+            if not rules.stands_alone(file):
+                with self.subTest(file=file):
+                    self.assertEqual([], list(rules.typed_by_a_service(model.template(file))))
+        early = model.load("{Parameters: {Vpc: {Type: 'AWS::EC2::VPC::Id'}}, Resources: "
+                           "{A: {Type: 'AWS::SNS::Topic'}}}")
+        self.assertEqual(["Vpc is looked up before it is there"],
+                         list(rules.typed_by_a_service(early)))
 
     def test_what_has_no_tags_is_found(self):
         bare = model.load("Resources: {A: {Type: 'AWS::SNS::Topic'}}")
