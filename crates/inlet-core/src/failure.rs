@@ -4,27 +4,46 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
-/// What kind of failure it is; it decides what the caller does next.
+/// The kind of a failure, which decides what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The engine is away, locked or slow. Trying the same again later can succeed.
+    /// The engine is away, locked, slow or throttling. Trying the same again later can succeed.
     Unavailable,
     /// There is no room: a full disk, a full queue. Trying again succeeds once there is room.
     Full,
+    /// The engine answers and does not let us: an unknown password, a missing right, a disabled
+    /// key, a clock that is off. Trying again succeeds once somebody has changed that there.
+    Denied,
+    /// The database, table, queue or bucket that a setting names is not there. Trying again
+    /// succeeds once somebody has made it.
+    Missing,
     /// What was read is not what was written. Trying again can't help; a person must look.
     Damaged,
-    /// The engine refuses for good: wrong permissions, a wrong setting, a newer format.
+    /// Refused for good: a wrong setting, a newer format, a value that the engine never takes.
     Refused,
     /// The engine can no longer vouch for what it holds and must be started anew.
     Poisoned,
 }
 
 impl FailureKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Unavailable,
+        Self::Full,
+        Self::Denied,
+        Self::Missing,
+        Self::Damaged,
+        Self::Refused,
+        Self::Poisoned,
+    ];
+
     /// The word that clients may see: the kind, and nothing of a failure's text.
     pub fn word(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
             Self::Full => "full",
+            Self::Denied => "denied",
+            Self::Missing => "missing",
             Self::Damaged => "damaged",
             Self::Refused => "refused",
             Self::Poisoned => "poisoned",
@@ -99,7 +118,13 @@ impl Failure {
 
     /// Whether trying the same again later can succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, FailureKind::Unavailable | FailureKind::Full)
+        match self.kind {
+            FailureKind::Unavailable
+            | FailureKind::Full
+            | FailureKind::Denied
+            | FailureKind::Missing => true,
+            FailureKind::Damaged | FailureKind::Refused | FailureKind::Poisoned => false,
+        }
     }
 }
 

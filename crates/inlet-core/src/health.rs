@@ -80,12 +80,13 @@ struct Entry {
 pub struct Health {
     clock: Arc<dyn Clock>,
     parts: Arc<Mutex<BTreeMap<String, Entry>>>,
+    restarts: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Health {
     /// An empty board.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, parts: Arc::default() }
+        Self { clock, parts: Arc::default(), restarts: Arc::default() }
     }
 
     /// Registers a part, which works until it reports otherwise. The name is lower-case words
@@ -124,6 +125,18 @@ impl Health {
     /// The state of the whole: that of its worst part.
     pub fn state(&self) -> State {
         self.lock().values().map(|entry| entry.state).max().unwrap_or(State::Ready)
+    }
+
+    /// Counts a restart of the thread or task with that name.
+    pub fn restarted(&self, thread: &str) {
+        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        *restarts.entry(thread.to_owned()).or_default() += 1;
+    }
+
+    /// The restarts of each thread or task that was restarted since the process started, by name.
+    pub fn restarts(&self) -> Vec<(String, u64)> {
+        let restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        restarts.iter().map(|(thread, count)| (thread.clone(), *count)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -262,6 +275,17 @@ mod tests {
         let works = health.parts()[0].clone();
         assert_eq!((works.state, works.cause, works.detail.as_str()), (State::Ready, None, ""));
         assert_eq!(works.failures, 3);
+    }
+
+    #[test]
+    fn restarts_are_counted_by_thread() {
+        let health = health();
+        assert!(health.restarts().is_empty());
+        for thread in ["persist", "summary", "persist"] {
+            health.restarted(thread);
+        }
+        let expected = [("persist".to_owned(), 2), ("summary".to_owned(), 1)];
+        assert_eq!(health.restarts(), expected);
     }
 
     #[test]

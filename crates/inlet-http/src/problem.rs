@@ -111,7 +111,10 @@ impl Problem {
                 "no more can be kept just now; nothing was accepted, send it again later",
                 Some(RETRY_AFTER_FULL_S),
             ),
-            FailureKind::Unavailable | FailureKind::Poisoned => (
+            FailureKind::Unavailable
+            | FailureKind::Denied
+            | FailureKind::Missing
+            | FailureKind::Poisoned => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
                 "The service is not available",
@@ -273,13 +276,7 @@ mod tests {
 
     #[test]
     fn a_failure_tells_a_client_nothing_of_its_text() {
-        for kind in [
-            FailureKind::Unavailable,
-            FailureKind::Full,
-            FailureKind::Damaged,
-            FailureKind::Refused,
-            FailureKind::Poisoned,
-        ] {
+        for kind in FailureKind::ALL {
             let failure = Failure::new(kind, "open", "/secret/path").because("EIO");
             let text = Value::Object(Problem::failed(&failure).members("id")).to_string();
             assert!(!text.contains("secret") && !text.contains("EIO"), "{text}");
@@ -289,7 +286,8 @@ mod tests {
 
     #[test]
     fn what_may_pass_says_when_to_try_again() {
-        for (kind, again) in [(FailureKind::Full, true), (FailureKind::Damaged, false)] {
+        for kind in FailureKind::ALL {
+            let again = !matches!(kind, FailureKind::Damaged | FailureKind::Refused);
             let problem = Problem::failed(&Failure::new(kind, "write", "x"));
             assert_eq!(problem.retry_after_s.is_some(), again);
             assert_eq!(problem.status.as_u16(), if again { 503 } else { 500 });

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let _fail_points = wire::fail_points();
     let outcome = cli::parse().and_then(commands::run);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ mod summary;
 #[cfg(feature = "edge")]
 pub(crate) mod supervise;
 mod watch;
+mod watched;
 
 use crate::cli::{ChildArgs, Given};
 use crate::config::Settings;
@@ -22,6 +23,7 @@ use crate::wire;
 use self::instance::Parts;
 pub(crate) use self::parent::Figures;
 pub(crate) use self::summary::Summarizer;
+pub(crate) use self::watched::log_panics;
 
 /// Everything on this machine: in this process, or in instances behind an edge.
 pub(crate) fn up(settings: Settings, given: Given) -> anyhow::Result<()> {

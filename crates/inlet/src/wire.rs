@@ -29,7 +29,7 @@ use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
-use crate::roles::Summarizer;
+use crate::roles::{Summarizer, log_panics};
 
 pub(crate) use password::DatabasePassword;
 
@@ -318,6 +318,36 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("could not start a runtime")
 }
 
+/// Runs `work` on a runtime on the calling thread. Blocking calls that hang, as a look-up of a name
+/// may, are left behind and do not keep the process.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+/// Reads which threads `FAILPOINTS` lets panic, as in `persist=1*panic`; for as long as the value
+/// lives.
+#[cfg(feature = "fail-points")]
+pub(crate) fn fail_points() -> impl Sized {
+    fail::FailScenario::setup()
+}
+
+/// Nothing, in a build without fail points.
+#[cfg(not(feature = "fail-points"))]
+pub(crate) fn fail_points() -> impl Sized {}
+
+/// A place where a test lets the thread or task `name` panic.
+#[cfg(feature = "fail-points")]
+pub(crate) fn fail_point(name: &str) {
+    fail::fail_point!(name);
+}
+
+/// Nothing, in a build without fail points.
+#[cfg(not(feature = "fail-points"))]
+pub(crate) fn fail_point(_name: &str) {}
+
 /// Sends log lines to stderr, as the settings want them.
 pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
     // It warns with each object in parts that it can't check; we check those that we cut.
@@ -330,7 +360,9 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
         let lines = lines.with_target(false).with_filter(filter);
         tracing_subscriber::registry().with(lines).try_init()
     };
-    started.map_err(|error| anyhow::anyhow!(error)).context("could not initialise logging")
+    started.map_err(|error| anyhow::anyhow!(error)).context("could not initialise logging")?;
+    log_panics();
+    Ok(())
 }
 
 /// An edge before instances elsewhere, where this binary has an edge.

@@ -20,6 +20,8 @@ pub(crate) struct Scraped {
     pub(crate) ready: bool,
     /// The health of the parts of the process.
     pub(crate) parts: Vec<PartHealth>,
+    /// The restarts of threads and tasks, by name.
+    pub(crate) restarts: Vec<(String, u64)>,
 }
 
 /// Text in the making.
@@ -80,6 +82,11 @@ impl Metrics {
         page.head(name, "counter", "Failures of a part since the start.");
         for part in &scraped.parts {
             page.line(name, &format!("part=\"{}\"", label(&part.name)), part.failures);
+        }
+        let name = "inlet_thread_restarts_total";
+        page.head(name, "counter", "Restarts of a thread or task since the start.");
+        for (thread, restarts) in &scraped.restarts {
+            page.line(name, &format!("thread=\"{}\"", label(thread)), restarts);
         }
         if let Some(depth) = scraped.depth {
             page.one("inlet_queue_bytes", "gauge", "Bytes waiting in the queue.", depth.bytes);

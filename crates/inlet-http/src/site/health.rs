@@ -70,7 +70,8 @@ pub(crate) async fn metrics(call: &Call<'_>) -> Handled {
     call.query()?;
     let app = call.app;
     let ready = app.queue.has_room().is_ok() && app.health.state() != State::Unready;
-    let scraped = Scraped { depth: depth(app).await, ready, parts: app.health.parts() };
+    let (parts, restarts) = (app.health.parts(), app.health.restarts());
+    let scraped = Scraped { depth: depth(app).await, ready, parts, restarts };
     let text = app.metrics.text(&app.instance, &scraped);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(answer(StatusCode::OK, http::HeaderValue::from_static(content_type), text))

@@ -21,17 +21,37 @@ pub enum When {
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
+/// What becomes of one call.
+pub(super) enum Fault {
+    /// It fails before its effect, with this kind.
+    Before(FailureKind),
+    /// It fails after its effect.
+    After,
+    /// It panics before its effect.
+    Panic,
+}
+
+impl From<When> for Fault {
+    fn from(when: When) -> Self {
+        match when {
+            When::Before => Self::Before(FailureKind::Unavailable),
+            When::After => Self::After,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Plan {
     calls: u64,
     planned: Vec<(u64, When)>,
-    away: bool,
+    failing: Option<FailureKind>,
+    panicking: bool,
     random: Option<(StdRng, u32)>,
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("calls", &self.calls).field("away", &self.away).finish()
+        f.debug_struct("Plan").field("calls", &self.calls).field("failing", &self.failing).finish()
     }
 }
 
@@ -45,7 +65,17 @@ impl Faults {
 
     /// Every call fails before its effect until the engine is back.
     pub fn set_away(&self, away: bool) {
-        self.plan().away = away;
+        self.set_failing(away.then_some(FailureKind::Unavailable));
+    }
+
+    /// Every call fails before its effect with this kind; none does with `None`.
+    pub fn set_failing(&self, kind: Option<FailureKind>) {
+        self.plan().failing = kind;
+    }
+
+    /// Every call panics before its effect, until it is set back.
+    pub fn set_panicking(&self, panicking: bool) {
+        self.plan().panicking = panicking;
     }
 
     /// Calls fail at random, one in `one_in` of them, on either side; the same seed gives the
@@ -65,21 +95,24 @@ impl Faults {
         self.plan().calls
     }
 
-    /// Counts a call and says whether and when it fails.
-    pub(super) fn next(&self) -> Option<When> {
+    /// Counts a call, and decides how it fails, if it does.
+    pub(super) fn next(&self) -> Option<Fault> {
         let mut plan = self.plan();
         plan.calls += 1;
         let call = plan.calls;
         if let Some(at) = plan.planned.iter().position(|(planned, _)| *planned == call) {
-            return Some(plan.planned.swap_remove(at).1);
+            return Some(plan.planned.swap_remove(at).1.into());
         }
-        if plan.away {
-            return Some(When::Before);
+        if plan.panicking {
+            return Some(Fault::Panic);
+        }
+        if let Some(kind) = plan.failing {
+            return Some(Fault::Before(kind));
         }
         let (random, one_in) = plan.random.as_mut()?;
         let hit = random.random_range(0..*one_in) == 0;
         let when = if random.random_range(0..2) == 0 { When::Before } else { When::After };
-        hit.then_some(when)
+        hit.then_some(when.into())
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -88,18 +121,24 @@ impl Faults {
 }
 
 /// The failure a test asked for.
-pub(super) fn failure(attempted: &'static str) -> Failure {
-    Failure::new(FailureKind::Unavailable, attempted, "an engine that was told to fail")
+pub(super) fn failure(kind: FailureKind, attempted: &'static str) -> Failure {
+    Failure::new(kind, attempted, "an engine that was told to fail")
 }
 
-/// Runs the call, and lets it fail on the side that the plan says.
+/// Runs the call, and lets it fail as the plan says.
 macro_rules! with_fault {
     ($faults:expr, $attempted:literal, $call:expr) => {
         match $faults.next() {
-            Some($crate::fault::When::Before) => Err($crate::fault::plan::failure($attempted)),
-            Some($crate::fault::When::After) => {
+            Some($crate::fault::plan::Fault::Before(kind)) => {
+                Err($crate::fault::plan::failure(kind, $attempted))
+            }
+            Some($crate::fault::plan::Fault::After) => {
                 $call?;
-                Err($crate::fault::plan::failure($attempted))
+                let kind = inlet_core::failure::FailureKind::Unavailable;
+                Err($crate::fault::plan::failure(kind, $attempted))
+            }
+            Some($crate::fault::plan::Fault::Panic) => {
+                panic!("an engine that was told to panic")
             }
             None => $call,
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use inlet_core::health::Health;
+use inlet_core::ports::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -10,6 +12,7 @@ use super::doors::{Doors, Listening};
 use super::front::{Backends, Front};
 use super::instance;
 use super::stop::{Reason, Stop};
+use super::watched::Watched;
 use crate::cli::Given;
 use crate::config::{Role, Settings};
 use crate::data::{DataDirectory, Running};
@@ -22,7 +25,7 @@ pub(crate) fn run(settings: Settings, given: Given) -> anyhow::Result<()> {
     // What is wrong with the instances is told before anything is opened.
     let backends = read_backends(&settings)?;
     let data = DataDirectory::open_or_create(&settings.data)?;
-    wire::runtime()?.block_on(run_in(settings, given, backends, data))
+    wire::block_on(run_in(settings, given, backends, data))?
 }
 
 async fn run_in(
@@ -33,8 +36,10 @@ async fn run_in(
 ) -> anyhow::Result<()> {
     let doors = Doors::open(&settings)?;
     let stop = Stop::new();
+    let watched = Watched::new(stop.clone(), Health::new(Arc::new(SystemClock)));
     let zone = Some(settings.zone.clone());
-    let mut front = Front::new(&settings, &data, doors, zone, Box::new(String::new), &stop)?;
+    let more = Box::new(String::new);
+    let mut front = Front::new(&settings, &data, doors, zone, more, &watched, &stop)?;
     backends.set(&front.edge).await?;
     front.serve()?;
     let front = Arc::new(front);

@@ -6,14 +6,13 @@ mod live;
 mod model;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
 use inlet_edge::{
     AccessLog, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
 };
 use inlet_server::{Lane, Server, ServerOptions, Shutdown, TlsCertificates};
+use tokio::time::Instant;
 
 pub(super) use self::backends::Backends;
 pub(super) use self::live::Live;
@@ -21,10 +20,11 @@ pub(super) use self::live::Live;
 use super::doors::{Doors, Listening};
 use super::serve;
 use super::stop::Stop;
+use super::watched::{Thread, Watched};
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
-use crate::{tokens, wire};
+use crate::tokens;
 
 /// The path under which the folder of files is served.
 const FILES_PREFIX: &str = "/static";
@@ -45,8 +45,10 @@ pub(super) struct Front {
     pub(super) listening: Listening,
     /// What is served once there are instances.
     lanes: Vec<Vec<Lane<EdgeService>>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
     log: Option<AccessLog>,
+    shutdown_max: Duration,
+    watched: Watched,
     stop: Stop,
 }
 
@@ -62,11 +64,12 @@ impl Front {
         doors: Doors,
         zone: Option<String>,
         more_figures: MoreFigures,
+        watched: &Watched,
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let listening = doors.listening()?;
         let certificates = match listening.https {
-            Some(https) => Some(serve::certificates(settings, data, &[https.ip()], stop)?),
+            Some(https) => Some(serve::certificates(settings, data, &[https.ip()], watched, stop)?),
             None => None,
         };
         let log = access_log::open(settings.edge.access_log.as_deref())?;
@@ -76,27 +79,27 @@ impl Front {
                 anyhow::Error::new(error).context(Hinted::usage("the edge could not start", hint))
             })?;
         let live = Live::new(edge.clone(), settings);
-        live.follow(stop);
+        live.follow(watched, stop);
         let service = EdgeService::new(edge.clone(), more_figures, tokens::outside().as_deref());
         let server = Server::new(Arc::new(service), server_options(settings));
         let lanes = serve::lanes(&server, settings, doors, certificates)?;
-        let (threads, stop) = (Vec::new(), stop.clone());
-        Ok(Self { edge, live, listening, lanes, threads, log, stop })
+        let (threads, watched, stop) = (Vec::new(), watched.clone(), stop.clone());
+        let shutdown_max = settings.shutdown + LOG_WITHIN;
+        Ok(Self { edge, live, listening, lanes, threads, log, shutdown_max, watched, stop })
     }
 
     /// Begins to serve. Clients that have connected before wait until then, so it is called when
     /// there are instances. From the stop on no more connections are taken, and what was taken is
     /// answered.
     pub(super) fn serve(&mut self) -> anyhow::Result<()> {
-        let shutdown = serve::begun_with(&self.stop);
+        let shutdown = serve::begun_with(&self.watched, &self.stop);
         for (index, lanes) in std::mem::take(&mut self.lanes).into_iter().enumerate() {
             let keeper = (index == 0).then(|| self.edge.clone());
             let (shutdown, stop) = (shutdown.clone(), self.stop.clone());
-            let runtime = wire::runtime()?;
-            let thread = std::thread::Builder::new()
-                .name(format!("edge-{index}"))
-                .spawn(move || runtime.block_on(serve_kept(lanes, keeper, shutdown, stop)))
-                .context("could not start a thread of the edge")?;
+            let watched = self.watched.clone();
+            let thread = self.watched.essential_thread(format!("edge-{index}"), move || {
+                serve_kept(lanes, keeper, shutdown, watched, stop)
+            })?;
             self.threads.push(thread);
         }
         Ok(())
@@ -104,9 +107,9 @@ impl Front {
 
     /// Waits until everything that was taken is answered, after the stop.
     pub(super) async fn ended(self) -> anyhow::Result<()> {
+        let until = Instant::now() + self.shutdown_max;
         for thread in self.threads {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-            joined.map_err(|_| anyhow::anyhow!("a thread of the edge panicked"))?;
+            thread.join(until).await?;
         }
         if let Some(log) = self.log
             && !tokio::task::spawn_blocking(move || log.flush(LOG_WITHIN)).await?
@@ -121,11 +124,15 @@ async fn serve_kept(
     lanes: Vec<Lane<EdgeService>>,
     keeper: Option<Edge>,
     shutdown: Shutdown,
+    watched: Watched,
     stop: Stop,
 ) {
     if let Some(edge) = keeper {
         // It ends with the runtime, when everything is answered.
-        tokio::spawn(async move { edge.run().await });
+        watched.restarted_task("health-checks", move || {
+            let edge = edge.clone();
+            async move { edge.run().await }
+        });
     }
     serve::serve_lanes(lanes, shutdown, stop).await;
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use inlet_core::accept::Intake;
@@ -13,9 +14,11 @@ use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, Secrets, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
 
 use super::doors::Doors;
 use super::stop::{Reason, Stop};
+use super::watched::Watched;
 use super::{parent, persist, serve, summary, watch};
 use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
@@ -26,6 +29,9 @@ use crate::wire::{self, Engines, QueueUse};
 
 /// The name of the token that is made at the first start.
 const FIRST_TOKEN: &str = "first";
+
+/// How long the end may take beyond the time that answering takes.
+const END_GRACE: Duration = Duration::from_secs(5);
 
 /// What runs in a process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,21 +50,26 @@ pub(super) fn run(settings: Settings, parts: Parts) -> anyhow::Result<()> {
     wire::log_lines(&settings)?;
     let data = DataDirectory::open_or_create(&settings.data)?;
     let _lock = if parts.alone { Some(data.lock()?) } else { None };
-    wire::runtime()?.block_on(run_in(settings, parts, data))
+    wire::block_on(run_in(settings, parts, data))?
 }
 
 async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow::Result<()> {
     // Ports are taken first: nothing is opened or made for a process that can't listen.
     let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
     let stop = Stop::new();
-    if parts.supervised {
-        parent::end_with_it(stop.clone(), settings.shutdown)?;
-    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let health = Health::new(Arc::clone(&clock));
+    let watched = Watched::new(stop.clone(), health.clone());
+    if parts.supervised {
+        parent::end_with_it(&watched, &stop, settings.shutdown)?;
+    }
     let instance = data.instance(settings.instance.as_deref())?;
     let engines = Engines::open(&settings, &data).await?;
     if let Some(password) = engines.password.clone() {
-        tokio::spawn(watch::password(Arc::clone(&engines.secrets), password, stop.clone()));
+        let (secrets, stop) = (Arc::clone(&engines.secrets), stop.clone());
+        watched.restarted_task("password", move || {
+            watch::password(Arc::clone(&secrets), password.clone(), stop.clone())
+        });
     }
     let queue_use = match (parts.serve, parts.persist) {
         (true, true) => QueueUse::Both,
@@ -67,7 +78,6 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     };
     let queue = wire::queue(&settings, &data, &instance, &engines, queue_use).await?;
     let metrics = Arc::new(Metrics::default());
-    let health = Health::new(Arc::clone(&clock));
 
     let mut threads = Vec::new();
     let mut announced = None;
@@ -75,7 +85,11 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         let first_token = first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
         let book = TokenFile::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
         let tokens = Tokens::new(book);
-        tokio::spawn(watch::tokens(Arc::clone(&engines.secrets), tokens.clone(), stop.clone()));
+        watched.restarted_task("tokens", {
+            let (secrets, tokens) = (Arc::clone(&engines.secrets), tokens.clone());
+            let stop = stop.clone();
+            move || watch::tokens(Arc::clone(&secrets), tokens.clone(), stop.clone())
+        });
         let intake = intake(&settings, tokens, &clock, &engines, &queue).await;
         let app = Arc::new(App {
             intake: Arc::new(intake),
@@ -96,7 +110,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             figures: RecentFigures::default(),
         });
         let listening = doors.listening()?;
-        threads.extend(serve::start(&settings, &data, doors, app, &queue, &stop)?);
+        threads.extend(serve::start(&settings, &data, doors, app, &queue, &watched, &stop)?);
         let running = Running {
             pid: std::process::id(),
             instance: instance.clone(),
@@ -112,8 +126,10 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         }
     }
     if let (false, Some(log)) = (parts.persist, &queue.log) {
-        let (log, store) = (Arc::clone(log), Arc::clone(&engines.store));
-        tokio::spawn(watch::drained(log, store, stop.clone()));
+        let (log, store, stop) = (Arc::clone(log), Arc::clone(&engines.store), stop.clone());
+        watched.restarted_task("drained", move || {
+            watch::drained(Arc::clone(&log), Arc::clone(&store), stop.clone())
+        });
     }
     if parts.persist {
         let persister = Persister {
@@ -125,40 +141,45 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         };
         if parts.supervised {
             parent::tell(&Running::nowhere(&instance))?;
-            tokio::spawn(parent::tell_figures(Arc::clone(&metrics), stop.clone()));
+            let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
+            watched.restarted_task("figures", move || {
+                parent::tell_figures(Arc::clone(&metrics), stop.clone())
+            });
         }
         let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
-        threads.push(thread("persist", move || async move {
-            match persist::run(persister, metrics, stop.clone()).await {
-                // A worker that stores nothing more has nothing left to do. Started again it goes
-                // on with all that can be stored; whoever starts it knows that there is cause to.
-                Err(failure) if !parts.serve => {
-                    let hint =
-                        failure.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
-                    let why = format!("{}{hint}", failure.chain());
-                    stop.now(Reason::Failed(format!("documents are no longer stored: {why}")));
-                }
-                // The door stays open until the queue is full.
-                Ok(()) | Err(_) => {}
-            }
+        let part = Arc::new(health.part(persist::PART));
+        threads.push(watched.restarted_thread("persist", move || {
+            persist::run(persister.clone(), Arc::clone(&metrics), Arc::clone(&part), stop.clone())
         })?);
     }
     if parts.summarize {
         let summarizer = wire::summarizer(&settings, &engines, &clock)?;
         let stop = stop.clone();
-        threads.push(thread("summary", move || summary::run(summarizer, stop))?);
+        threads.push(
+            watched.restarted_thread("summary", move || {
+                summary::run(summarizer.clone(), stop.clone())
+            })?,
+        );
     }
 
-    tokio::spawn(bear_hangups(stop.clone()));
+    let hangups = stop.clone();
+    watched.restarted_task("hangups", move || ignore_sighup(hangups.clone()));
     systemd::ready();
-    let reason = wait_for_the_end(&stop).await?;
+    let mut reason = wait_for_the_end(&stop).await?;
+    let until = Instant::now() + settings.shutdown + END_GRACE;
     for thread in threads {
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-        joined
-            .map_err(|_| anyhow::anyhow!("a thread of this process panicked; its log says more"))?;
+        if let Err(error) = thread.join(until).await
+            && reason == Reason::Asked
+        {
+            reason = Reason::Failed(error.to_string());
+        }
     }
-    queue.release().await;
-    engines.close().await;
+    if timeout_at(until, queue.release()).await.is_err() {
+        tracing::info!("the queue is away: what was received comes back to it later");
+    }
+    if timeout_at(until, engines.close()).await.is_err() {
+        tracing::info!("the store is away: the next start reads its write-ahead log");
+    }
     drop(announced);
     match reason {
         Reason::Asked => Ok(()),
@@ -168,18 +189,6 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         )
         .into()),
     }
-}
-
-/// Runs a loop on a thread and a runtime of its own.
-pub(super) fn thread<F: Future<Output = ()>>(
-    name: &str,
-    body: impl FnOnce() -> F + Send + 'static,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let runtime = wire::runtime()?;
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || runtime.block_on(body()))
-        .with_context(|| format!("could not start the thread {name}"))
 }
 
 async fn intake(
@@ -234,9 +243,9 @@ pub(super) async fn first_token(
     Ok(data.token())
 }
 
-/// Bears SIGHUP, which would end the process. One process has nothing to reload: tokens and
-/// certificates are taken up when their files change, and other settings by a restart.
-async fn bear_hangups(stop: Stop) {
+/// Ignores SIGHUP, whose default action terminates the process. A single process has nothing to
+/// reload: tokens and certificates are read again when they change, other settings at a restart.
+async fn ignore_sighup(stop: Stop) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => return tracing::error!(%error, "SIGHUP ends this process"),

@@ -13,6 +13,7 @@ use inlet_http::Metrics;
 use serde::{Deserialize, Serialize};
 
 use super::stop::{Reason, Stop};
+use super::watched::Watched;
 use crate::data::Running;
 
 /// How often a worker tells how the store keeps up.
@@ -70,9 +71,14 @@ pub(super) async fn tell_figures(metrics: Arc<Metrics>, stop: Stop) {
 }
 
 /// Stops this process when the parent ends.
-pub(super) fn end_with_it(stop: Stop, shutdown: Duration) -> anyhow::Result<()> {
+pub(super) fn end_with_it(
+    watched: &Watched,
+    stop: &Stop,
+    shutdown: Duration,
+) -> anyhow::Result<()> {
+    let stop = stop.clone();
     // A thread, so that a runtime that hangs does not keep the process alive.
-    let waiting = std::thread::Builder::new().name("parent".to_owned()).spawn(move || {
+    watched.blocking_thread("parent", move || {
         let mut byte = [0];
         loop {
             match io::stdin().read(&mut byte) {
@@ -86,8 +92,7 @@ pub(super) fn end_with_it(stop: Stop, shutdown: Duration) -> anyhow::Result<()> 
         std::thread::sleep(shutdown + GRACE);
         tracing::error!("the parent is gone and the time to finish is over");
         std::process::exit(1);
-    });
-    waiting.map(drop).context("could not start the thread that waits for the parent")
+    })
 }
 
 fn say(told: &Told) -> io::Result<()> {

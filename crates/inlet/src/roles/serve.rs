@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use anyhow::Context;
 use inlet_adapters::queue::LogQueue;
 use inlet_core::ports::{Clock, SystemClock};
 use inlet_http::App;
@@ -14,11 +12,12 @@ use tokio::task::JoinSet;
 use super::doors::Doors;
 use super::stop::{Reason, Stop};
 use super::watch;
+use super::watched::{Thread, Watched};
 use crate::certificate::{self, CertificateFiles};
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
-use crate::wire::{self, WiredQueue};
+use crate::wire::WiredQueue;
 
 /// A lane for each listener, by the thread that serves them.
 type Lanes<S> = Vec<Vec<Lane<S>>>;
@@ -30,26 +29,25 @@ pub(super) fn start(
     doors: Doors,
     app: Arc<App>,
     queue: &WiredQueue,
+    watched: &Watched,
     stop: &Stop,
-) -> anyhow::Result<Vec<JoinHandle<()>>> {
+) -> anyhow::Result<Vec<Thread>> {
     let server = Server::new(app, options(settings).within_file_limit());
     let listening = doors.listening()?;
     let certificates = match listening.https {
-        Some(https) => Some(certificates(settings, data, &[https.ip()], stop)?),
+        Some(https) => Some(certificates(settings, data, &[https.ip()], watched, stop)?),
         None => None,
     };
     let lanes = lanes(&server, settings, doors, certificates)?;
-    let shutdown = begun_with(stop);
+    let shutdown = begun_with(watched, stop);
     let mut threads = Vec::new();
     for (index, lanes) in lanes.into_iter().enumerate() {
         let driven = (index == 0).then(|| queue.log.clone()).flatten();
         let (shutdown, stop) = (shutdown.clone(), stop.clone());
-        let runtime = wire::runtime()?;
-        let thread = std::thread::Builder::new()
-            .name(format!("serve-{index}"))
-            .spawn(move || runtime.block_on(serve(lanes, driven, shutdown, stop)))
-            .context("could not start a serving thread")?;
-        threads.push(thread);
+        let serving = watched.clone();
+        threads.push(watched.essential_thread(format!("serve-{index}"), move || {
+            serve(lanes, driven, shutdown, serving, stop)
+        })?);
     }
     Ok(threads)
 }
@@ -92,11 +90,11 @@ pub(super) fn lanes<S: Service>(
 }
 
 /// A shutdown that begins with the stop.
-pub(super) fn begun_with(stop: &Stop) -> Shutdown {
+pub(super) fn begun_with(watched: &Watched, stop: &Stop) -> Shutdown {
     let shutdown = Shutdown::new();
-    tokio::spawn({
+    watched.essential_task("shutdown", {
         let (shutdown, stop) = (shutdown.clone(), stop.clone());
-        async move {
+        move || async move {
             stop.wait().await;
             shutdown.begin();
         }
@@ -124,11 +122,12 @@ async fn serve(
     lanes: Vec<Lane<App>>,
     driven: Option<Arc<LogQueue>>,
     shutdown: Shutdown,
+    watched: Watched,
     stop: Stop,
 ) {
     let driver = driven.as_ref().and_then(|log| log.drive()).map(|drive| {
         let stop = stop.clone();
-        tokio::spawn(async move {
+        watched.essential_task("log", move || async move {
             if let Err(failure) = drive.await {
                 let why = failure.chain();
                 stop.now(Reason::Failed(format!("nothing more is acknowledged: {why}")));
@@ -149,6 +148,7 @@ pub(super) fn certificates(
     settings: &Settings,
     data: &DataDirectory,
     addresses: &[IpAddr],
+    watched: &Watched,
     stop: &Stop,
 ) -> anyhow::Result<TlsCertificates> {
     let own = settings.tls_files.is_none();
@@ -173,17 +173,22 @@ pub(super) fn certificates(
         let certificates = certificates.clone();
         move || certificates.reload().map(|_| ()).map_err(|error| error.to_string())
     };
-    let watched = certificates.clone();
-    tokio::spawn(watch::changes(move || watched.files(), reload, stop.clone()));
+    let files = {
+        let certificates = certificates.clone();
+        move || certificates.files()
+    };
+    watched.restarted_task("certificates", {
+        let stop = stop.clone();
+        move || watch::changes(files.clone(), reload.clone(), stop.clone())
+    });
     if own {
-        tokio::spawn(watch::every_day(
-            move || match certificate::self_signed(&directory, &names, SystemClock.now()) {
-                Ok((_, true)) => tracing::info!("the self-signed certificate was renewed"),
-                Ok((_, false)) => {}
-                Err(error) => tracing::warn!(error = %format!("{error:#}"), "not renewed"),
-            },
-            stop.clone(),
-        ));
+        let renew = move || match certificate::self_signed(&directory, &names, SystemClock.now()) {
+            Ok((_, true)) => tracing::info!("the self-signed certificate was renewed"),
+            Ok((_, false)) => {}
+            Err(error) => tracing::warn!(error = %format!("{error:#}"), "not renewed"),
+        };
+        let stop = stop.clone();
+        watched.restarted_task("renewal", move || watch::every_day(renew.clone(), stop.clone()));
     }
     Ok(certificates)
 }

@@ -44,6 +44,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context;
+use inlet_core::health::Health;
 use inlet_core::ports::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -57,6 +58,7 @@ use self::placement::Zone;
 use super::doors::Doors;
 use super::front::Front;
 use super::stop::{Reason, Stop};
+use super::watched::Watched;
 use super::{instance, summary};
 use crate::cli::Given;
 use crate::config::{FleetOptions, Settings};
@@ -74,7 +76,7 @@ pub(crate) fn run(settings: Settings, given: Given, size: FleetOptions) -> anyho
     wire::log_lines(&settings)?;
     let data = DataDirectory::open_or_create(&settings.data)?;
     let _lock = data.lock()?;
-    wire::runtime()?.block_on(run_in(settings, given, size, data))
+    wire::block_on(run_in(settings, given, size, data))?
 }
 
 async fn run_in(
@@ -93,11 +95,12 @@ async fn run_in(
     let first_token =
         instance::first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
+    let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
     let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
     let figures = Box::new(move || figures.text());
-    let mut front = Front::new(&settings, &data, doors, None, figures, &stop)?;
+    let mut front = Front::new(&settings, &data, doors, None, figures, &watched, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
     let running = Running {
         pid: std::process::id(),
@@ -129,9 +132,9 @@ async fn run_in(
     let answering = tokio::spawn(control::serve(socket, Arc::new(overview), requests.clone()));
     let signals = tokio::spawn(reload_on_hangup(requests, stop.clone()));
     let summarizer = wire::summarizer(&settings, &engines, &clock)?;
-    let summary = instance::thread("summary", {
+    let summary = watched.restarted_thread("summary", {
         let stop = stop.clone();
-        move || summary::run(summarizer, stop)
+        move || summary::run(summarizer.clone(), stop.clone())
     })?;
 
     let ending = tokio::spawn({
@@ -161,9 +164,11 @@ async fn run_in(
     fleet.end().await;
     following.abort();
     signals.abort();
-    let joined = tokio::task::spawn_blocking(move || summary.join()).await?;
-    joined.map_err(|_| anyhow::anyhow!("the thread of the summary panicked"))?;
-    engines.close().await;
+    let until = tokio::time::Instant::now() + settings.shutdown;
+    summary.join(until).await?;
+    if tokio::time::timeout_at(until, engines.close()).await.is_err() {
+        tracing::info!("the store is away: the next start reads its write-ahead log");
+    }
     drop(announced);
     match ending.await?? {
         Reason::Asked => Ok(()),

@@ -19,3 +19,5 @@ mod settings;
 mod structure;
 mod supervise;
 mod systemd;
+#[cfg(feature = "fail-points")]
+mod watched;

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::report::Hinted;
 use crate::roles::stop::Stop;
 use crate::roles::watch;
+use crate::roles::watched::Watched;
 
 /// An edge, and the files that it was told to look at. Clones are the same.
 #[derive(Clone)]
@@ -20,6 +21,9 @@ pub(in crate::roles) struct Live {
     edge: Edge,
     files: Arc<Mutex<Files>>,
 }
+
+/// Selects the paths to watch.
+type FilesBy = fn(&Files) -> Vec<PathBuf>;
 
 /// Where what is taken up lies.
 #[derive(Debug, Clone)]
@@ -56,16 +60,27 @@ impl Live {
     }
 
     /// Takes up firewall rules, plans and error pages when their files change, until the stop.
-    pub(super) fn follow(&self, stop: &Stop) {
-        let files = self.files_by(|files| files.firewall.iter().cloned().collect());
-        let live = self.clone();
-        tokio::spawn(watch::changes(files, move || live.take_up_firewall(), stop.clone()));
-        let files = self.files_by(|files| files.plans.iter().cloned().collect());
-        let live = self.clone();
-        tokio::spawn(watch::changes(files, move || live.take_up_plans(), stop.clone()));
-        let files = self.files_by(|files| files.pages.as_deref().map(entries).unwrap_or_default());
-        let live = self.clone();
-        tokio::spawn(watch::changes(files, move || live.take_up_pages(), stop.clone()));
+    pub(super) fn follow(&self, watched: &Watched, stop: &Stop) {
+        let follow = |name, files: FilesBy, take_up: fn(&Self) -> Result<(), String>| {
+            let (live, stop) = (self.clone(), stop.clone());
+            watched.restarted_task(name, move || {
+                let (read, taken) = (live.clone(), live.clone());
+                // Whatever is asked of the disk is asked without holding up a reload.
+                let named = move || files(&read.files().clone());
+                watch::changes(named, move || take_up(&taken), stop.clone())
+            });
+        };
+        follow(
+            "firewall",
+            |files| files.firewall.iter().cloned().collect(),
+            Self::take_up_firewall,
+        );
+        follow("plans", |files| files.plans.iter().cloned().collect(), Self::take_up_plans);
+        follow(
+            "pages",
+            |files| files.pages.as_deref().map(entries).unwrap_or_default(),
+            Self::take_up_pages,
+        );
     }
 
     fn take_up_firewall(&self) -> Result<(), String> {
@@ -87,18 +102,6 @@ impl Live {
 
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn files_by<R>(&self, read: R) -> impl Fn() -> Vec<PathBuf> + use<R>
-    where
-        R: Fn(&Files) -> Vec<PathBuf>,
-    {
-        let live = self.clone();
-        move || {
-            // Whatever is asked of the disk is asked without holding up a reload.
-            let files = live.files().clone();
-            read(&files)
-        }
     }
 }
 
