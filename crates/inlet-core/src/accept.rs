@@ -119,21 +119,29 @@ impl Intake {
         self.keys.forget(id);
     }
 
-    /// Whose token it is, and whether it may do this.
-    pub fn authenticate(&self, token: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
-        self.tokens.authorize(token, scope)
+    /// The tokens in force.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
-    /// Checks the head of a request for one document.
-    pub fn admit(&self, head: &SaveHead<'_>) -> Result<Admission, Error> {
+    /// The holder of the token, if it has the scope.
+    ///
+    /// # Errors
+    /// As [`Tokens::authorize`].
+    pub fn authenticate(&self, token: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
+        self.tokens.authorize(token, scope, self.clock.now())
+    }
+
+    /// Checks the head of a request of `caller` for one document.
+    pub fn admit(&self, caller: &Caller, head: &SaveHead<'_>) -> Result<Admission, Error> {
         if !is_json(head.content_type) {
             return Err(Rejection::MediaTypeUnsupported.into());
         }
-        self.admit_form(head, BatchForm::Lines, self.limits.body_bytes_max)
+        self.admit_form(caller, head, BatchForm::Lines, self.limits.body_bytes_max)
     }
 
-    /// Checks the head of a request for many documents.
-    pub fn admit_batch(&self, head: &SaveHead<'_>) -> Result<Admission, Error> {
+    /// Checks the head of a request of `caller` for many documents.
+    pub fn admit_batch(&self, caller: &Caller, head: &SaveHead<'_>) -> Result<Admission, Error> {
         let form = match head.content_type {
             Some(given) if is_media_type(given, &["application/x-ndjson", "application/jsonl"]) => {
                 BatchForm::Lines
@@ -141,17 +149,19 @@ impl Intake {
             given if is_json(given) => BatchForm::Array,
             _ => return Err(Rejection::MediaTypeUnsupported.into()),
         };
-        self.admit_form(head, form, self.limits.batch_bytes_max)
+        self.admit_form(caller, head, form, self.limits.batch_bytes_max)
     }
 
     fn admit_form(
         &self,
+        caller: &Caller,
         head: &SaveHead<'_>,
         form: BatchForm,
         body_bytes_max: usize,
     ) -> Result<Admission, Error> {
         let encoding = Encoding::from_header(head.content_encoding)?;
-        let stream = head.stream.map_or_else(|| Ok(StreamName::default()), StreamName::new)?;
+        let stream = head.stream.map_or_else(|| Ok(caller.default_stream()), StreamName::new)?;
+        caller.check_stream(&stream)?;
         self.check_stream(&stream)?;
         let key = head.key.map(IdempotencyKey::new).transpose()?;
         if head.content_length.is_some_and(|length| length > body_bytes_max as u64) {

@@ -1,25 +1,35 @@
 //! Tokens: who may do what.
 //!
-//! A token is text that only its holder has; what is kept is its SHA-256. Tokens that Inlet makes
-//! carry 192 random bits, so their hash needs no salt and no stretching; a token given from
-//! outside ought to be as hard to guess.
+//! A token is text that only its holder has; its SHA-256 is kept. Tokens that Inlet makes carry
+//! 192 random bits, so their hash needs no salt and no stretching.
+//!
+//! [`list`] has the tokens as they are kept with the secrets, [`TokenBook`] those in force.
+
+pub mod list;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::document::{Timestamp, hex, unhex};
+use crate::document::{StreamName, Timestamp, hex, unhex};
 use crate::rejection::Rejection;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is looked up, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 512;
 /// The longest name of a token, in bytes.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// The most streams a token may be limited to.
+pub const TOKEN_STREAMS_MAX: usize = 32;
+
+/// How exactly the last use of a token is known, in microseconds: a minute. Noting every use
+/// would have all serving threads write to one place.
+const USE_EVERY_US: i64 = 60_000_000;
 
 /// What a token is good for. No scope implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,7 +39,7 @@ pub enum Scope {
     Save,
     /// Reading documents, receipts, streams, dead letters, summaries and files.
     Read,
-    /// Erasing documents and redriving dead letters.
+    /// Erasing documents, redriving dead letters, and the admin API.
     Admin,
 }
 
@@ -58,33 +68,51 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, Rejection> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(
-            Rejection::ParameterInvalid { name: "scope", expected: "one of save, read, admin" },
+            Rejection::ParameterInvalid { name: "scopes", expected: "one of save, read, admin" },
         )
     }
 }
 
-/// A token as it is kept: its name, its scopes and its hash.
+/// A token as it is kept: its name, its rights and its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// Its name, by which it is listed and revoked.
     pub name: String,
     /// What it is good for.
     pub scopes: Vec<Scope>,
+    /// The streams it is limited to; all where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Vec<StreamName>>,
     /// When it was made, in microseconds since the epoch.
     pub created_us: i64,
+    /// From when on it is refused, in microseconds since the epoch; never where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<i64>,
     /// The SHA-256 of its text, in hexadecimal digits.
     pub sha256: String,
 }
 
 impl Token {
-    /// Keeps `text` under `name`.
+    /// Keeps `text` under `name`, good for all streams and for ever.
     pub fn new(name: &str, scopes: &[Scope], text: &str, created: Timestamp) -> Self {
         Self {
             name: name.to_owned(),
             scopes: scopes.to_vec(),
+            streams: None,
             created_us: created.as_micros(),
-            sha256: hex(&hash(text)),
+            expires_us: None,
+            sha256: sha256(text),
         }
+    }
+
+    /// Whether `text` is this token's.
+    pub fn is(&self, text: &str) -> bool {
+        self.sha256.as_bytes().ct_eq(sha256(text).as_bytes()).into()
+    }
+
+    /// Whether it is no longer good at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_us.is_some_and(|expires_us| expires_us <= now.as_micros())
     }
 }
 
@@ -98,26 +126,63 @@ pub fn new_token_text() -> Result<String, getrandom::Error> {
     Ok(format!("inlet_{}", hex(&random)))
 }
 
-/// All tokens that are good now.
+/// All tokens in force.
 #[derive(Debug, Default)]
 pub struct TokenBook {
     /// By the first eight bytes of the hash. Which bucket a guess falls in tells nothing about
     /// the tokens, because the guesser can't choose hashes.
-    by_prefix: HashMap<[u8; 8], Vec<([u8; 32], Caller)>>,
+    by_prefix: HashMap<[u8; 8], Vec<Entry>>,
 }
 
-/// Whom a token belongs to.
+#[derive(Debug)]
+struct Entry {
+    hash: [u8; 32],
+    caller: Caller,
+    expires_us: Option<i64>,
+    /// When it was last used, in microseconds since the epoch; 0 for not yet. It outlives the
+    /// book, so that a change of other tokens forgets nothing.
+    used_us: Arc<AtomicI64>,
+}
+
+/// The holder of a token, and its rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The token's name.
     pub name: Arc<str>,
     scopes: u8,
+    streams: Option<Arc<[StreamName]>>,
 }
 
 impl Caller {
-    /// Whether it may do what `scope` allows.
+    /// Whether it has `scope`.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes & (1 << scope as u8) != 0
+    }
+
+    /// The streams it is limited to; `None` where it is limited to none.
+    pub fn streams(&self) -> Option<&[StreamName]> {
+        self.streams.as_deref()
+    }
+
+    /// The stream of documents that name none: the one it is limited to, else `default`.
+    pub fn default_stream(&self) -> StreamName {
+        match self.streams() {
+            Some([only]) => only.clone(),
+            _ => StreamName::default(),
+        }
+    }
+
+    /// Whether it may use `stream`.
+    pub fn may_use(&self, stream: &StreamName) -> bool {
+        self.streams().is_none_or(|streams| streams.contains(stream))
+    }
+
+    /// Refuses a stream that it may not use.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamForbidden`].
+    pub fn check_stream(&self, stream: &StreamName) -> Result<(), Rejection> {
+        if self.may_use(stream) { Ok(()) } else { Err(Rejection::StreamForbidden(stream.clone())) }
     }
 }
 
@@ -128,22 +193,33 @@ impl TokenBook {
         for token in tokens {
             if let Some(Ok(hash)) = unhex(&token.sha256).map(TryInto::try_into) {
                 let scopes = token.scopes.iter().fold(0, |bits, scope| bits | 1 << *scope as u8);
-                let caller = Caller { name: Arc::from(token.name.as_str()), scopes };
-                book.by_prefix.entry(prefix(&hash)).or_default().push((hash, caller));
+                let streams = token.streams.as_deref().map(Arc::from);
+                let caller = Caller { name: Arc::from(token.name.as_str()), scopes, streams };
+                let (expires_us, used_us) = (token.expires_us, Arc::default());
+                let entry = Entry { hash, caller, expires_us, used_us };
+                book.by_prefix.entry(prefix(&hash)).or_default().push(entry);
             }
         }
         book
     }
 
-    /// Whose token `text` is, if it is anybody's. The time it takes tells nothing of how much of
+    /// The token with this text, if there is one. The time it takes tells nothing of how much of
     /// a guess is right.
-    pub fn find(&self, text: &str) -> Option<&Caller> {
+    fn find(&self, text: &str) -> Option<&Entry> {
         if text.len() > TOKEN_BYTES_MAX {
             return None;
         }
         let hash = hash(text);
         let candidates = self.by_prefix.get(&prefix(&hash))?;
-        candidates.iter().find(|(known, _)| known.ct_eq(&hash).into()).map(|(_, caller)| caller)
+        candidates.iter().find(|entry| entry.hash.ct_eq(&hash).into())
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.by_prefix.values().flatten()
+    }
+
+    fn entry(&self, hash: &[u8; 32]) -> Option<&Entry> {
+        self.by_prefix.get(&prefix(hash))?.iter().find(|entry| entry.hash == *hash)
     }
 }
 
@@ -157,25 +233,63 @@ impl Tokens {
         Self(Arc::new(RwLock::new(Arc::new(book))))
     }
 
-    /// Puts this book in force.
-    pub fn replace(&self, book: TokenBook) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+    /// Puts this book in force. Tokens of the book before keep when they were last used.
+    pub fn replace(&self, mut book: TokenBook) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in book.by_prefix.values_mut().flatten() {
+            if let Some(before) = current.entry(&entry.hash) {
+                entry.used_us = Arc::clone(&before.used_us);
+            }
+        }
+        *current = Arc::new(book);
     }
 
-    /// Whose token it is, and whether it has the scope.
+    /// The holder of the token `text`, if it has the scope and is good at `now`.
     ///
     /// # Errors
-    /// [`Rejection::TokenMissing`], [`Rejection::TokenUnknown`] or [`Rejection::ScopeMissing`].
-    pub fn authorize(&self, text: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
+    /// [`Rejection::TokenMissing`], [`Rejection::TokenUnknown`], [`Rejection::TokenExpired`] or
+    /// [`Rejection::ScopeMissing`].
+    pub fn authorize(
+        &self,
+        text: Option<&str>,
+        scope: Scope,
+        now: Timestamp,
+    ) -> Result<Caller, Rejection> {
         let text = text.filter(|text| !text.is_empty()).ok_or(Rejection::TokenMissing)?;
         let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let caller = book.find(text).ok_or(Rejection::TokenUnknown)?;
-        if caller.may(scope) { Ok(caller.clone()) } else { Err(Rejection::ScopeMissing(scope)) }
+        let Entry { caller, expires_us, used_us, .. } =
+            book.find(text).ok_or(Rejection::TokenUnknown)?;
+        let now_us = now.as_micros();
+        if expires_us.is_some_and(|expires_us| expires_us <= now_us) {
+            return Err(Rejection::TokenExpired);
+        }
+        if !caller.may(scope) {
+            return Err(Rejection::ScopeMissing(scope));
+        }
+        if now_us.saturating_sub(used_us.load(Ordering::Relaxed)) >= USE_EVERY_US {
+            used_us.store(now_us, Ordering::Relaxed);
+        }
+        Ok(caller.clone())
+    }
+
+    /// When each token of the book in force was last used here, by its hash in hexadecimal
+    /// digits; to the minute. Tokens that were not used are left out.
+    pub fn uses(&self) -> HashMap<String, Timestamp> {
+        let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let used = book.entries().filter_map(|entry| match entry.used_us.load(Ordering::Relaxed) {
+            0 => None,
+            used_us => Some((hex(&entry.hash), Timestamp::from_micros(used_us))),
+        });
+        used.collect()
     }
 }
 
 fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
+}
+
+fn sha256(text: &str) -> String {
+    hex(&hash(text))
 }
 
 fn prefix(hash: &[u8; 32]) -> [u8; 8] {
@@ -188,29 +302,37 @@ fn prefix(hash: &[u8; 32]) -> [u8; 8] {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_micros(1_795_226_598_000_000);
+
     fn tokens() -> Tokens {
         let saver = Token::new("saver", &[Scope::Save], "secret", Timestamp::default());
         let reader = Token::new("reader", &[Scope::Read], "other", Timestamp::default());
         Tokens::new(TokenBook::new([&saver, &reader]))
     }
 
+    fn authorize(tokens: &Tokens, text: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
+        tokens.authorize(text, scope, NOW)
+    }
+
     #[test]
     fn a_token_is_good_for_its_scopes_only() {
-        assert_eq!(&*tokens().authorize(Some("secret"), Scope::Save).unwrap().name, "saver");
+        let caller = authorize(&tokens(), Some("secret"), Scope::Save).unwrap();
+        assert_eq!(&*caller.name, "saver");
         assert_eq!(
-            tokens().authorize(Some("secret"), Scope::Read),
+            authorize(&tokens(), Some("secret"), Scope::Read),
             Err(Rejection::ScopeMissing(Scope::Read))
         );
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn text_that_is_no_token_is_refused() {
         let long = "x".repeat(TOKEN_BYTES_MAX + 1);
         for text in ["secre", "secrets", "Secret", long.as_str()] {
-            assert_eq!(tokens().authorize(Some(text), Scope::Save), Err(Rejection::TokenUnknown));
+            let found = authorize(&tokens(), Some(text), Scope::Save);
+            assert_eq!(found, Err(Rejection::TokenUnknown));
         }
         for text in [None, Some("")] {
-            assert_eq!(tokens().authorize(text, Scope::Save), Err(Rejection::TokenMissing));
+            assert_eq!(authorize(&tokens(), text, Scope::Save), Err(Rejection::TokenMissing));
         }
     }
 
@@ -218,12 +340,51 @@ mod tests {
     fn a_revoked_token_is_refused_at_once() {
         let tokens = tokens();
         tokens.replace(TokenBook::default());
-        assert_eq!(tokens.authorize(Some("secret"), Scope::Save), Err(Rejection::TokenUnknown));
+        assert_eq!(authorize(&tokens, Some("secret"), Scope::Save), Err(Rejection::TokenUnknown));
+    }
+
+    #[test]
+    fn a_token_is_refused_from_its_expiry_on() {
+        let mut token = Token::new("t", &[Scope::Save], "secret", Timestamp::default());
+        token.expires_us = Some(NOW.as_micros());
+        let tokens = Tokens::new(TokenBook::new([&token]));
+        let before = Timestamp::from_micros(NOW.as_micros() - 1);
+        assert!(tokens.authorize(Some("secret"), Scope::Save, before).is_ok());
+        assert_eq!(
+            tokens.authorize(Some("secret"), Scope::Save, NOW),
+            Err(Rejection::TokenExpired)
+        );
+    }
+
+    #[test]
+    fn a_token_limited_to_streams_is_good_for_no_other() {
+        let (orders, returns) =
+            (StreamName::new("orders").unwrap(), StreamName::new("returns").unwrap());
+        let mut token = Token::new("t", &[Scope::Save], "secret", Timestamp::default());
+        token.streams = Some(vec![orders.clone()]);
+        let tokens = Tokens::new(TokenBook::new([&token]));
+        let caller = authorize(&tokens, Some("secret"), Scope::Save).unwrap();
+        assert_eq!(caller.check_stream(&orders), Ok(()));
+        assert_eq!(caller.check_stream(&returns), Err(Rejection::StreamForbidden(returns)));
+    }
+
+    #[test]
+    fn the_last_use_is_known_to_the_minute_and_survives_a_change_of_tokens() {
+        let tokens = tokens();
+        assert!(tokens.uses().is_empty());
+        let at = |seconds: i64| Timestamp::from_micros(NOW.as_micros() + seconds * 1_000_000);
+        for seconds in [0, 59, 61, 62] {
+            tokens.authorize(Some("secret"), Scope::Save, at(seconds)).unwrap();
+        }
+        let saver = Token::new("saver", &[Scope::Save], "secret", Timestamp::default());
+        tokens.replace(TokenBook::new([&saver]));
+        assert_eq!(tokens.uses(), HashMap::from([(saver.sha256, at(61))]));
     }
 
     #[test]
     fn the_text_of_a_token_is_not_kept() {
         let token = Token::new("saver", &[Scope::Save], "secret", Timestamp::default());
         assert!(!serde_json::to_string(&token).unwrap().contains("secret"));
+        assert!(token.is("secret") && !token.is("Secret"));
     }
 }

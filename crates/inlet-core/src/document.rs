@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use jiff::Timestamp as JiffTimestamp;
 use md5::{Digest, Md5};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
 
 use crate::id::DocumentId;
@@ -90,6 +91,20 @@ impl Default for StreamName {
     fn default() -> Self {
         static DEFAULT: LazyLock<StreamName> = LazyLock::new(|| StreamName(Arc::from("default")));
         DEFAULT.clone()
+    }
+}
+
+/// As its text; text that is no stream name is refused.
+impl Serialize for StreamName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
     }
 }
 

@@ -18,7 +18,7 @@ pub use bucket::{
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
 pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
-pub use secrets::Secrets;
+pub use secrets::{SECRET_BYTES_MAX, Secrets, Swapped};
 pub use store::{
     Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
     StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally,

@@ -1,6 +1,7 @@
 //! What a caller did that can't be accepted: a closed list with stable codes.
 
 use crate::auth::Scope;
+use crate::document::StreamName;
 use crate::json::JsonFault;
 
 /// Why a request was refused through the caller's doing. The code of each is part of the API.
@@ -12,9 +13,27 @@ pub enum Rejection {
     /// The token is not one of ours, or was revoked.
     #[error("this token is not known here; it may have been revoked")]
     TokenUnknown,
+    /// The token has expired.
+    #[error("this token has expired")]
+    TokenExpired,
     /// The token is good, but not for this.
     #[error("this token lacks the scope `{0}`")]
     ScopeMissing(Scope),
+    /// The token is limited to other streams.
+    #[error("this token is not for the stream {0}")]
+    StreamForbidden(StreamName),
+    /// The token is limited to streams, and the request is not about one.
+    #[error("this token is limited to streams, and this is not about one of them")]
+    StreamsOnly,
+    /// There is a token with that name already.
+    #[error("there is a token with this name already; revoke it first, or choose another")]
+    TokenNameTaken,
+    /// The list of tokens is full.
+    #[error("there is no room for another token; revoke those that are not used")]
+    TokenLimit,
+    /// No other token could administer what is left.
+    #[error("this is the last token with the scope `admin`; say so with last=true to revoke it")]
+    LastAdminToken,
     /// The content type is not one of JSON.
     #[error("send Content-Type: application/json (or application/x-ndjson for a batch)")]
     MediaTypeUnsupported,
@@ -132,12 +151,14 @@ impl Rejection {
     /// The HTTP status it is answered with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::TokenMissing | Self::TokenUnknown => 401,
-            Self::ScopeMissing(_) => 403,
+            Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => 401,
+            Self::ScopeMissing(_) | Self::StreamForbidden(_) | Self::StreamsOnly => 403,
             Self::NotFound | Self::UploadUnknown => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyTimeout | Self::RequestTimeout => 408,
-            Self::KeyConflict => 409,
+            Self::KeyConflict | Self::TokenNameTaken | Self::TokenLimit | Self::LastAdminToken => {
+                409
+            }
             Self::LengthRequired => 411,
             Self::PreconditionFailed(_) => 412,
             Self::RangeInvalid { .. } => 416,
@@ -166,7 +187,13 @@ impl Rejection {
         match self {
             Self::TokenMissing => "TokenMissing",
             Self::TokenUnknown => "TokenUnknown",
+            Self::TokenExpired => "TokenExpired",
             Self::ScopeMissing(_) => "ScopeMissing",
+            Self::StreamForbidden(_) => "StreamForbidden",
+            Self::StreamsOnly => "StreamsOnly",
+            Self::TokenNameTaken => "TokenNameTaken",
+            Self::TokenLimit => "TokenLimit",
+            Self::LastAdminToken => "LastAdminToken",
             Self::MediaTypeUnsupported => "MediaTypeUnsupported",
             Self::EncodingUnsupported => "EncodingUnsupported",
             Self::EncodingInvalid(_) => "EncodingInvalid",

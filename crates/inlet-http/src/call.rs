@@ -3,7 +3,8 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
-use inlet_core::auth::Scope;
+use inlet_core::auth::{Caller, Scope};
+use inlet_core::document::StreamName;
 use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
 
@@ -27,9 +28,63 @@ pub(crate) struct Call<'a> {
     pub(crate) parameter: &'a str,
     pub(crate) head: &'a Parts,
     pub(crate) id: &'a RequestId,
+    /// The holder of its token; `None` until it is authenticated, and where the route asks for no
+    /// token.
+    caller: Option<Caller>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A request that is not authenticated yet.
+    pub(crate) fn new(
+        app: &'a App,
+        is_secure: bool,
+        route: &'static Route,
+        parameter: &'a str,
+        head: &'a Parts,
+        id: &'a RequestId,
+    ) -> Self {
+        Self { app, is_secure, route, parameter, head, id, caller: None }
+    }
+
+    /// Checks that the request has a token with the scope of its route. A token that is limited to
+    /// streams is good for routes that are about streams alone.
+    pub(crate) fn authenticate(&mut self) -> Result<(), Error> {
+        let Some(scope) = self.route.scope else { return Ok(()) };
+        let caller = self.app.intake.authenticate(token(&self.head.headers), scope)?;
+        if caller.streams().is_some() && !self.route.endpoint.is_about_streams() {
+            return Err(Rejection::StreamsOnly.into());
+        }
+        self.caller = Some(caller);
+        Ok(())
+    }
+
+    /// The holder of the request's token.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.caller.as_ref().expect("a handler that asks has a route with a scope")
+    }
+
+    /// The stream that the query names, which the caller must be allowed to use. One that is
+    /// limited to a single stream need not name it.
+    pub(crate) fn stream(&self, query: &Query<'_>) -> Result<Option<StreamName>, Rejection> {
+        let named = query.get("stream").map(StreamName::new).transpose()?;
+        self.narrowed(named)
+    }
+
+    /// The stream that is asked for, `None` for all, as far as the caller may use them.
+    pub(crate) fn narrowed(
+        &self,
+        asked: Option<StreamName>,
+    ) -> Result<Option<StreamName>, Rejection> {
+        match (asked, self.caller().streams()) {
+            (Some(stream), _) => self.caller().check_stream(&stream).map(|()| Some(stream)),
+            (None, None) => Ok(None),
+            (None, Some([only])) => Ok(Some(only.clone())),
+            (None, Some(_)) => Err(Rejection::ParameterInvalid {
+                name: "stream",
+                expected: "one of those that this token is limited to",
+            }),
+        }
+    }
     /// The query, read against what the route knows.
     pub(crate) fn query(&self) -> Result<Query<'_>, Rejection> {
         Query::read(self.head.uri.query(), self.route.query)
@@ -44,10 +99,9 @@ impl Call<'_> {
         body::read(body, bytes_max).await
     }
 
-    /// Checks that the request has a token with that scope.
-    pub(crate) fn authorize(&self, scope: Scope) -> Result<(), Error> {
-        self.app.intake.authenticate(token(&self.head.headers), scope)?;
-        Ok(())
+    /// Checks that the caller has another scope as well.
+    pub(crate) fn authorize(&self, scope: Scope) -> Result<(), Rejection> {
+        if self.caller().may(scope) { Ok(()) } else { Err(Rejection::ScopeMissing(scope)) }
     }
 }
 

@@ -24,10 +24,16 @@ const LATENCY_BOUNDS_US: [u64; 12] = [
 
 /// The codes that a request can be refused with, for the label `code`. What is not here is
 /// counted under the last.
-const CODES: [&str; 36] = [
+const CODES: [&str; 42] = [
     "TokenMissing",
     "TokenUnknown",
+    "TokenExpired",
     "ScopeMissing",
+    "StreamForbidden",
+    "StreamsOnly",
+    "TokenNameTaken",
+    "TokenLimit",
+    "LastAdminToken",
     "MediaTypeUnsupported",
     "EncodingUnsupported",
     "EncodingInvalid",
@@ -67,7 +73,7 @@ const CODES: [&str; 36] = [
 const CLASSES: usize = 5;
 
 /// Requests by route; the last row is for those that met no route.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
 
 #[repr(align(128))]
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use inlet_core::auth::Scope;
+use inlet_core::document::StreamName;
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::limits::Limits;
@@ -147,7 +148,13 @@ impl Problem {
         let rejections = [
             Rejection::TokenMissing,
             Rejection::TokenUnknown,
+            Rejection::TokenExpired,
             Rejection::ScopeMissing(Scope::Save),
+            Rejection::StreamForbidden(StreamName::default()),
+            Rejection::StreamsOnly,
+            Rejection::TokenNameTaken,
+            Rejection::TokenLimit,
+            Rejection::LastAdminToken,
             Rejection::NotFound,
             Rejection::MethodNotAllowed,
             Rejection::RequestMalformed("there is no Host"),
@@ -238,7 +245,13 @@ pub(crate) fn title(rejection: &Rejection) -> &'static str {
     match rejection {
         Rejection::TokenMissing => "A token is needed",
         Rejection::TokenUnknown => "The token is not known",
+        Rejection::TokenExpired => "The token has expired",
         Rejection::ScopeMissing(_) => "The token lacks a scope",
+        Rejection::StreamForbidden(_) => "The token is for other streams",
+        Rejection::StreamsOnly => "The token is for streams alone",
+        Rejection::TokenNameTaken => "The token's name is taken",
+        Rejection::TokenLimit => "There are too many tokens",
+        Rejection::LastAdminToken => "It is the last token that may administer",
         Rejection::MediaTypeUnsupported => "The content type is not taken",
         Rejection::EncodingUnsupported => "The content encoding is not taken",
         Rejection::EncodingInvalid(_) => "The body does not decode",

@@ -68,6 +68,23 @@ impl Endpoint {
     pub fn is_health(self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)
     }
+
+    /// Whether its handler keeps a caller to the streams of its token. A token that is limited to
+    /// streams is refused everywhere else.
+    pub fn is_about_streams(self) -> bool {
+        matches!(
+            self,
+            Self::Save
+                | Self::SaveBatch
+                | Self::Receipt
+                | Self::Document
+                | Self::Erase
+                | Self::Documents
+                | Self::Streams
+                | Self::DeadLetters
+                | Self::Redrive
+        )
+    }
 }
 
 /// How much body a route reads.

@@ -191,8 +191,8 @@ async fn handle(
         Match::Nothing => return (Metrics::NO_ROUTE, refused(Rejection::NotFound)),
     };
     let row = row_of(route);
-    let call = Call { app, is_secure, route, parameter, head, id };
-    let mut dispatched = pin!(dispatch(&call, body));
+    let call = Call::new(app, is_secure, route, parameter, head, id);
+    let mut dispatched = pin!(dispatch(call, body));
     let handled = std::future::poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| dispatched.as_mut().poll(cx))) {
             Ok(Poll::Ready(handled)) => Poll::Ready(handled.map_err(Unhandled::Refused)),
@@ -219,14 +219,12 @@ fn row_of(route: &'static Route) -> usize {
 }
 
 /// The one place where a route meets its handler.
-async fn dispatch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
-    if let Some(scope) = call.route.scope {
-        call.authorize(scope)?;
-    }
+async fn dispatch(mut call: Call<'_>, body: RequestBody<'_>) -> Handled {
+    call.authenticate()?;
     match call.route.endpoint {
-        Endpoint::Save => api::save::save(call, body).await,
+        Endpoint::Save => api::save::save(&call, body).await,
         // All but the one above are boxed, so that a connection sets aside only what that needs.
-        _ => Box::pin(dispatch_others(call, body)).await,
+        _ => Box::pin(dispatch_others(&call, body)).await,
     }
 }
 

@@ -10,12 +10,11 @@ use inlet_adapters::queue::{SqsOptions, SqsQueue};
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
 use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::accept::Intake;
-use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
-use inlet_core::document::Timestamp;
+use inlet_core::auth::list::{OUTSIDE, TokenList};
+use inlet_core::auth::{TokenBook, Tokens};
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
 use inlet_http::{App, Instance, Metrics, Pages, RecentFigures};
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::absent::Absent;
@@ -24,8 +23,6 @@ use crate::settings::Settings;
 
 /// How long tokens that were read are used before they are looked for again.
 const TOKENS_FRESH: Duration = Duration::from_secs(30);
-/// The name of the token that the environment gives.
-const OUTSIDE: &str = "INLET_TOKEN";
 
 /// What answers the API.
 pub(crate) struct Api {
@@ -34,13 +31,6 @@ pub(crate) struct Api {
     secrets: Option<Arc<dyn Secrets>>,
     looked: Mutex<Instant>,
     database: Option<Database>,
-}
-
-/// The tokens as they are kept.
-#[derive(Deserialize)]
-struct TokenFile {
-    #[serde(default)]
-    tokens: Vec<Token>,
 }
 
 /// A store, and the password by which it is reached where that may change.
@@ -210,17 +200,10 @@ pub(crate) async fn secrets(
 
 /// The tokens of the secrets, and the one that the environment gives.
 async fn book(secrets: Option<&dyn Secrets>) -> anyhow::Result<TokenBook> {
-    let mut tokens = Vec::new();
-    if let Some(secrets) = secrets
-        && let Some(bytes) = secrets.get("tokens").await?
-    {
-        let file: TokenFile = serde_json::from_slice(&bytes).context("the secret `tokens`")?;
-        tokens = file.tokens;
-    }
-    if let Ok(text) = std::env::var(OUTSIDE)
-        && !text.is_empty()
-    {
-        tokens.push(Token::new(OUTSIDE, &Scope::ALL, &text, Timestamp::default()));
-    }
-    Ok(TokenBook::new(tokens.iter()))
+    let list = match secrets {
+        Some(secrets) => TokenList::read(secrets).await?,
+        None => TokenList::default(),
+    };
+    let outside = std::env::var(OUTSIDE).ok().filter(|text| !text.is_empty());
+    Ok(list.book(outside.as_deref()))
 }

@@ -6,6 +6,7 @@
 //! instance        the id of the instance that this directory belongs to
 //! run.json        where that instance listens, while it runs
 //! token           the text of the first token; only its owner can read it
+//! token.lock      locked while the first token is made
 //! tls/            cert.pem and key.pem, self-signed
 //! secrets/        tokens (hashed) and keys
 //! log/INSTANCE/   the queue of that instance
@@ -20,6 +21,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -29,6 +31,8 @@ use crate::report::Hinted;
 
 /// The layout this binary writes and reads.
 const FORMAT: u32 = 1;
+/// How long another process may take to make the first token, which is kept with the secrets.
+const TOKEN_LOCK_WITHIN: Duration = Duration::from_secs(60);
 
 /// A data directory that this binary may use.
 #[derive(Debug, Clone)]
@@ -177,17 +181,37 @@ impl DataDirectory {
     /// Keeps the text of the first token where only its owner can read it.
     pub(crate) fn keep_token(&self, text: &str) -> anyhow::Result<()> {
         let path = self.join("token");
-        write_new(&path, format!("{text}\n").as_bytes(), 0o600)
+        write(&path, format!("{text}\n").as_bytes(), 0o600)
             .map_err(|error| unusable("write the first token to", &path, &error))
     }
 
-    /// Takes the first token's text away, which was not kept with the secrets.
-    pub(crate) fn forget_token(&self) -> anyhow::Result<()> {
+    /// Removes the text of the first token, if it is this one.
+    pub(crate) fn forget_token(&self, text: &str) -> anyhow::Result<()> {
         let path = self.join("token");
+        if self.token().as_deref() != Some(text) {
+            return Ok(());
+        }
         fs::remove_file(&path).map_err(|error| unusable("remove", &path, &error))
     }
 
-    /// The text of the first token, while its file is there.
+    /// Waits until no other process makes the first token. The lock ends with what is returned.
+    pub(crate) async fn lock_token(&self) -> anyhow::Result<File> {
+        let path = self.join("token.lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(|error| unusable("open", &path, &error))?;
+        let begun = Instant::now();
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if begun.elapsed() > TOKEN_LOCK_WITHIN {
+                let message = format!("another process holds {}", path.display());
+                return Err(Hinted::new(message, "find it with `fuser` or `lsof`").into());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(file)
+    }
+
+    /// The text of the first token, while its file is there; it may have been revoked since.
     pub(crate) fn token(&self) -> Option<String> {
         let text = fs::read_to_string(self.join("token")).ok()?;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
@@ -229,17 +253,30 @@ impl Drop for Announced {
     }
 }
 
+/// Writes a file in the place of any that is there, durably and as a whole.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    placed(path, bytes, mode, |fresh| fs::rename(fresh, path))
+}
+
 /// Writes a file that must not be there yet, durably and as a whole.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    placed(path, bytes, mode, |fresh| {
+        let linked = fs::hard_link(fresh, path);
+        fs::remove_file(fresh)?;
+        linked
+    })
+}
+
+fn placed(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
-    let linked = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&fresh, path));
-    fs::remove_file(&fresh)?;
-    linked?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| place(&fresh))?;
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 

@@ -1,86 +1,181 @@
-//! The tokens as they are kept with the secrets.
+//! The tokens that need nobody to make them: the one that the environment gives, and the first.
 
 use anyhow::Context;
-use inlet_core::auth::{Scope, TOKEN_NAME_BYTES_MAX, Token, TokenBook, new_token_text};
-use inlet_core::document::Timestamp;
-use inlet_core::ports::Secrets;
-use serde::{Deserialize, Serialize};
+use inlet_core::auth::list::{self, OUTSIDE, TokenList};
+use inlet_core::auth::new_token_text;
+use inlet_core::error::Error;
+use inlet_core::failure::FailureKind;
+use inlet_core::ports::{Clock, Secrets};
 
-use crate::report::Hinted;
+use crate::data::DataDirectory;
 
-/// The secret that holds the tokens.
-const TOKENS: &str = "tokens";
-/// The most tokens there may be.
-const TOKENS_MAX: usize = 10_000;
-/// The name of the token that the environment gives.
-const OUTSIDE: &str = "INLET_TOKEN";
-
-/// The tokens as they are kept.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TokenFile {
-    // A deployment makes the secret as an empty object.
-    #[serde(default)]
-    pub(crate) tokens: Vec<Token>,
-}
-
-impl TokenFile {
-    /// Reads the tokens; none where none were ever kept.
-    pub(crate) async fn read(secrets: &dyn Secrets) -> anyhow::Result<Self> {
-        let Some(bytes) = secrets.get(TOKENS).await? else { return Ok(Self::default()) };
-        serde_json::from_slice(&bytes).context("the secret `tokens` is not what Inlet wrote")
-    }
-
-    /// Makes a token, keeps its hash, and returns its text.
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        scopes: &[Scope],
-        now: Timestamp,
-    ) -> anyhow::Result<String> {
-        let fits = (1..=TOKEN_NAME_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-        if !fits || name == OUTSIDE {
-            let hint = "use 1 to 64 letters, digits, dashes, dots and @";
-            return Err(Hinted::usage(format!("{name:?} is no name for a token"), hint).into());
-        }
-        if self.tokens.iter().any(|token| token.name == name) {
-            let hint = "revoke it first, or choose another name";
-            return Err(Hinted::new(format!("there is a token named {name:?}"), hint).into());
-        }
-        if self.tokens.len() >= TOKENS_MAX {
-            let hint = "revoke those that are not used";
-            return Err(Hinted::new(format!("there are {TOKENS_MAX} tokens already"), hint).into());
-        }
-        let text = new_token_text().context("could not get randomness from the system")?;
-        self.tokens.push(Token::new(name, scopes, &text, now));
-        Ok(text)
-    }
-
-    /// Takes the token with that name away.
-    pub(crate) fn revoke(&mut self, name: &str) -> anyhow::Result<()> {
-        let before = self.tokens.len();
-        self.tokens.retain(|token| token.name != name);
-        if self.tokens.len() == before {
-            let hint = "`inlet token list` lists those there are";
-            return Err(Hinted::new(format!("there is no token named {name:?}"), hint).into());
-        }
-        Ok(())
-    }
-
-    /// Keeps the tokens.
-    pub(crate) async fn write(&self, secrets: &dyn Secrets) -> anyhow::Result<()> {
-        Ok(secrets.put(TOKENS, &serde_json::to_vec_pretty(self)?).await?)
-    }
-
-    /// The book of these tokens and of the one that the environment gives, if it gives one.
-    pub(crate) fn book(&self, outside: Option<&str>) -> TokenBook {
-        let outside =
-            outside.map(|text| Token::new(OUTSIDE, &Scope::ALL, text, Timestamp::default()));
-        TokenBook::new(self.tokens.iter().chain(&outside))
-    }
-}
+/// The name of the token that is made at the first start.
+const FIRST: &str = "first";
 
 /// The token that the environment gives, if it gives one.
 pub(crate) fn outside() -> Option<String> {
     std::env::var(OUTSIDE).ok().filter(|text| !text.is_empty())
+}
+
+/// A token to tell a person of at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// This one, which is kept in the data directory and is in force.
+    Text(String),
+    /// The one that the environment gives.
+    Outside,
+    /// One of those in the list, whose texts only their holders have.
+    Listed,
+    /// None is in force.
+    Nothing,
+}
+
+/// The token to tell of. The first is made where there is none yet and none is given from outside;
+/// where this process may only read the secrets at `url`, as on AWS, none is made, and requests
+/// are refused until somebody makes one.
+pub(crate) async fn first(
+    data: &DataDirectory,
+    url: &str,
+    secrets: &dyn Secrets,
+    clock: &dyn Clock,
+) -> anyhow::Result<Known> {
+    if outside().is_some() {
+        return Ok(Known::Outside);
+    }
+    // Of processes that share a directory, one at a time: its file and the list belong together.
+    let _lock = data.lock_token().await?;
+    let (list, now) = (TokenList::read(secrets).await?, clock.now());
+    // A token that was revoked, or has expired, is not told of.
+    if let Some(text) = data.token().filter(|text| list.has(text, now)) {
+        return Ok(Known::Text(text));
+    }
+    if !list.tokens().is_empty() {
+        let is_good = list.tokens().iter().any(|token| !token.is_expired(now));
+        return Ok(if is_good { Known::Listed } else { Known::Nothing });
+    }
+    let text = new_token_text().context("could not get randomness from the system")?;
+    // Its text comes first: a hash whose text nobody has would be a token that is lost.
+    data.keep_token(&text)?;
+    let added = list::add_first(secrets, FIRST, &text, now).await;
+    if let Ok(true) = added {
+        return Ok(Known::Text(text));
+    }
+    data.forget_token(&text)?;
+    match added {
+        // Another process, on another directory, made the first.
+        Ok(_) => Ok(Known::Listed),
+        Err(Error::Failed(failure))
+            if failure.kind() == FailureKind::Refused && !url.starts_with("file:") =>
+        {
+            let hint = "make one with `inlet token add NAME --secrets URL`; it is taken up here";
+            tracing::warn!(hint, "there is no token yet, and this process may not make one");
+            Ok(Known::Nothing)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+    use async_trait::async_trait;
+    use inlet_core::auth::list::LastAdmin;
+    use inlet_core::failure::Failure;
+    use inlet_core::ports::{Swapped, SystemClock};
+    use inlet_testkit::memory::MemorySecrets;
+
+    use super::*;
+
+    /// Secrets that may be read and not written, as a task's role on AWS has it.
+    struct ReadOnly;
+
+    #[async_trait]
+    impl Secrets for ReadOnly {
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Failure> {
+            Ok(Some(b"{}".to_vec()))
+        }
+
+        async fn swap(&self, name: &str, _: Option<&[u8]>, _: &[u8]) -> Result<Swapped, Failure> {
+            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
+        }
+    }
+
+    fn directory() -> (tempfile::TempDir, DataDirectory) {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open_or_create(directory.path()).unwrap();
+        (directory, data)
+    }
+
+    #[tokio::test]
+    async fn secrets_that_may_only_be_read_get_no_first_token_and_keep_nobody_from_starting() {
+        let (_directory, data) = directory();
+        let elsewhere = "aws-secrets-manager://tokens";
+        for _ in 0..2 {
+            let known = first(&data, elsewhere, &ReadOnly, &SystemClock).await.unwrap();
+            assert_eq!((known, data.token()), (Known::Nothing, None));
+        }
+        assert!(first(&data, "file:", &ReadOnly, &SystemClock).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn of_many_first_starts_at_once_one_makes_the_token_and_nobody_keeps_another() {
+        let secrets = MemorySecrets::default();
+        let directories: Vec<_> = (0..8).map(|_| directory()).collect();
+        let starts = directories.iter().map(|(_, data)| {
+            let (data, secrets) = (data.clone(), secrets.clone());
+            tokio::spawn(
+                async move { first(&data, "file:", &secrets, &SystemClock).await.unwrap() },
+            )
+        });
+        let starts: Vec<_> = starts.collect();
+        let mut texts = Vec::new();
+        for start in starts {
+            match start.await.unwrap() {
+                Known::Text(text) => texts.push(text),
+                known => assert_eq!(known, Known::Listed),
+            }
+        }
+        let [text] = &texts[..] else { panic!("{} first tokens were made", texts.len()) };
+        let list = TokenList::read(&secrets).await.unwrap();
+        assert_eq!(list.tokens().len(), 1);
+        assert!(list.has(text, SystemClock.now()));
+        let kept: Vec<_> = directories.iter().filter_map(|(_, data)| data.token()).collect();
+        assert_eq!(kept, texts);
+    }
+
+    #[tokio::test]
+    async fn of_many_first_starts_at_once_on_one_directory_all_tell_of_the_same_token() {
+        let ((_directory, data), secrets) = (directory(), MemorySecrets::default());
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let (data, secrets) = (data.clone(), secrets.clone());
+                tokio::spawn(
+                    async move { first(&data, "file:", &secrets, &SystemClock).await.unwrap() },
+                )
+            })
+            .collect();
+        let known = first(&data, "file:", &secrets, &SystemClock).await.unwrap();
+        assert!(matches!(known, Known::Text(_)), "{known:?}");
+        for start in starts {
+            assert_eq!(start.await.unwrap(), known);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_first_token_that_was_revoked_is_never_told_of_again() {
+        let ((_directory, data), secrets) = (directory(), MemorySecrets::default());
+        let Known::Text(revoked) = first(&data, "file:", &secrets, &SystemClock).await.unwrap()
+        else {
+            panic!("there is no first token");
+        };
+        list::revoke(&secrets, FIRST, LastAdmin::Revoke, SystemClock.now()).await.unwrap();
+        // Its file is still there, as where it was revoked on another machine.
+        assert_eq!(data.token().as_deref(), Some(&*revoked));
+        let Known::Text(made) = first(&data, "file:", &secrets, &SystemClock).await.unwrap() else {
+            panic!("there is no new first token");
+        };
+        assert_ne!(made, revoked);
+        assert_eq!(data.token(), Some(made));
+    }
 }

@@ -3,27 +3,33 @@
 //! A file has the mode 0600 and the directory 0700. What others could read (a copy made under
 //! another umask, a volume whose group is set at each mount) is closed to them again when it is
 //! read, and a warning says so; where that is refused, the secret is refused too. A value is
-//! written beside its place, synced, and renamed or linked into it.
+//! written beside its place, synced, and renamed into it, by one process at a time: the one that
+//! has locked `.lock`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::Secrets;
+use inlet_core::ports::{SECRET_BYTES_MAX, Secrets, Swapped};
 use tokio::task;
 
 use crate::files;
 
-/// The largest value, in bytes.
-const VALUE_BYTES_MAX: usize = 64 << 10;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// Names can't begin with it, so what is being written is never taken for a secret.
+/// Names can't begin with a dot, so what is being written is never taken for a secret.
 const UNFINISHED: &str = ".unfinished-";
+/// The file that is locked while a secret is changed.
+const LOCK: &str = ".lock";
+/// How long another process may be in the middle of a change, which takes a few syncs.
+const LOCK_WITHIN: Duration = Duration::from_secs(10);
+/// How often the lock is tried meanwhile.
+const LOCK_EVERY: Duration = Duration::from_millis(5);
 
 /// [`Secrets`] in a directory.
 #[derive(Debug, Clone)]
@@ -33,7 +39,7 @@ pub struct FileSecrets {
 
 impl FileSecrets {
     /// Opens the secrets in `directory`, or makes it where there is none, and removes what
-    /// crashed puts left behind. Blocks, for milliseconds; for the start of a process.
+    /// crashed changes left behind. Blocks, for milliseconds; for the start of a process.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, Failure> {
         let directory: PathBuf = directory.into();
         let failed = |error| files::failure(error, "open the secrets in", &directory);
@@ -72,35 +78,51 @@ impl Secrets for FileSecrets {
         self.blocking("read the secret", name, |_, path| read(path)).await
     }
 
-    async fn put(&self, name: &str, value: &[u8]) -> Result<(), Failure> {
-        let value = fitting(name, value)?;
+    async fn swap(
+        &self,
+        name: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<Swapped, Failure> {
+        let (expected, value) = (expected.map(<[u8]>::to_vec), fitting(name, value)?);
         self.blocking("keep the secret", name, move |directory, path| {
             let failed = |error| files::failure(error, "keep the secret", path);
-            let unfinished = Unfinished::write(directory, &value).map_err(failed)?;
-            unfinished.replace(path).map_err(failed)?;
-            files::sync_directory(directory).map_err(failed)
+            let _lock = lock(directory)?;
+            let there = read(path)?;
+            if there != expected {
+                return Ok(Swapped::Other(there));
+            }
+            if there.as_ref() != Some(&value) {
+                let unfinished = Unfinished::write(directory, &value).map_err(failed)?;
+                unfinished.replace(path).map_err(failed)?;
+                files::sync_directory(directory).map_err(failed)?;
+            }
+            Ok(Swapped::Done)
         })
         .await
     }
+}
 
-    async fn put_new(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
-        let value = fitting(name, value)?;
-        self.blocking("keep the secret", name, move |directory, path| {
-            let failed = |error| files::failure(error, "keep the secret", path);
-            if let Some(there) = read(path)? {
-                return Ok(there);
+/// Waits until no other process changes a secret. The lock ends with the file that is returned.
+fn lock(directory: &Path) -> Result<File, Failure> {
+    let path = directory.join(LOCK);
+    let failed = |error| files::failure(error, "lock the secrets by", &path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WITHIN => {
+                std::thread::sleep(LOCK_EVERY);
             }
-            let unfinished = Unfinished::write(directory, &value).map_err(failed)?;
-            match fs::hard_link(&unfinished.path, path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(io::ErrorKind::WouldBlock.into())
+                    .hint("another process holds it; find it with `fuser` or `lsof`"));
             }
-            files::sync_directory(directory).map_err(failed)?;
-            // Nothing removes a secret, so whoever won, one is there.
-            read(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-        })
-        .await
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
 }
 
@@ -108,19 +130,15 @@ impl Secrets for FileSecrets {
 struct Unfinished {
     path: PathBuf,
     placed: bool,
-    /// Held so that no other process takes the file for a crashed put's.
-    _in_use: File,
 }
 
 impl Unfinished {
     fn write(directory: &Path, value: &[u8]) -> io::Result<Self> {
-        let in_use = File::open(directory)?;
-        in_use.lock_shared()?;
         let random = files::random_path(directory)?;
         let name = random.file_name().unwrap_or_default().to_string_lossy();
         let path = directory.join(format!("{UNFINISHED}{name}"));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let unfinished = Self { path, placed: false, _in_use: in_use };
+        let unfinished = Self { path, placed: false };
         file.write_all(value)?;
         file.sync_all()?;
         Ok(unfinished)
@@ -139,7 +157,7 @@ impl Drop for Unfinished {
             && let Err(error) = fs::remove_file(&self.path)
         {
             let path = self.path.display();
-            tracing::warn!(%path, %error, "what was begun of a secret stays until the next start");
+            tracing::warn!(%path, %error, "an unfinished secret stays until the next start");
         }
     }
 }
@@ -152,8 +170,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     };
     close_to_others(path, &file, 0o600)?;
     let mut value = Vec::new();
-    file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(failed)?;
-    if value.len() > VALUE_BYTES_MAX {
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(failed)?;
+    if value.len() > SECRET_BYTES_MAX {
         let path = path.display().to_string();
         return Err(Failure::new(FailureKind::Damaged, "read more than 64 KiB from", path));
     }
@@ -176,25 +194,35 @@ fn close_to_others(path: &Path, file: &File, mode: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what crashed puts left; nothing where another process is in the middle of a put.
+/// Removes what crashed changes left; nothing where another process is in the middle of one.
 fn clear(directory: &Path) -> io::Result<()> {
-    let lock = File::open(directory)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(()),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
+    let mut left = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_file(entry.path())?;
+            left.push(entry.path());
         }
     }
-    Ok(())
+    if left.is_empty() {
+        return Ok(());
+    }
+    let lock = match File::open(directory.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened?),
+    };
+    match lock.as_ref().map(File::try_lock) {
+        None | Some(Ok(())) => {}
+        Some(Err(TryLockError::WouldBlock)) => return Ok(()),
+        Some(Err(TryLockError::Error(error))) => return Err(error),
+    }
+    left.iter().try_for_each(|path| match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    })
 }
 
 fn fitting(name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
-    if value.len() <= VALUE_BYTES_MAX {
+    if value.len() <= SECRET_BYTES_MAX {
         return Ok(value.to_vec());
     }
     Err(Failure::new(FailureKind::Refused, "keep more than 64 KiB under", name))

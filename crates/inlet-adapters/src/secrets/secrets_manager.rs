@@ -1,8 +1,12 @@
 //! Secrets in AWS Secrets Manager: one secret a name, `PREFIX/NAME`.
 //!
-//! One secret a name, so that a function can be allowed to read its own and no other, a database's
-//! can be rotated by Amazon's own functions, and `put_new` is atomic: of two that make a secret
-//! the service lets one win.
+//! One secret a name, so that a function can be allowed to read its own and no other, and a
+//! database's can be rotated by Amazon's own functions.
+//!
+//! The service has no compare-and-set of values, but one of labels: a version that is put under
+//! the label `INLETNEXT` becomes the current one by moving `AWSCURRENT` to it *from* the version
+//! that was read, which fails where another was first.
+//! Source: <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_UpdateSecretVersionStage.html>.
 //!
 //! A deployment, whose templates give no names, names each secret by its ARN instead:
 //! `aws-secrets-manager://TOKENS_ARN?database=ARN`. The one in front is that of the tokens.
@@ -17,18 +21,18 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::primitives::Blob;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::Secrets;
+use inlet_core::ports::{SECRET_BYTES_MAX, Secrets, Swapped};
 
 use crate::aws::Aws;
 
-/// How often a name that is made and removed by others at the same time is tried.
-const ROUNDS_MAX: u32 = 3;
 /// The name of the secret that every process reads.
 const TOKENS: &str = "tokens";
 /// What stands for an empty value.
 const EMPTY: &str = "(empty)";
-/// The largest value, in bytes, as the port has it and the service.
-const VALUE_BYTES_MAX: usize = 64 << 10;
+/// The label of the version that every reader gets.
+const CURRENT: &str = "AWSCURRENT";
+/// The label of a version that is to become the current one.
+const NEXT: &str = "INLETNEXT";
 
 /// How [`SecretsManagerSecrets`] behaves.
 #[derive(Debug, Clone)]
@@ -46,7 +50,7 @@ impl Default for SecretsManagerOptions {
 
 /// [`Secrets`] in AWS Secrets Manager, under a prefix.
 ///
-/// An identity that may only read (`secretsmanager:GetSecretValue`) can use it: `put` is then
+/// An identity that may only read (`secretsmanager:GetSecretValue`) can use it: `swap` is then
 /// refused.
 pub struct SecretsManagerSecrets {
     client: Client,
@@ -56,6 +60,12 @@ pub struct SecretsManagerSecrets {
     ids: HashMap<String, String>,
     fresh: Duration,
     seen: Mutex<HashMap<String, Seen>>,
+}
+
+/// A value of a secret, and the id of its version.
+struct Version {
+    id: String,
+    value: Vec<u8>,
 }
 
 struct Seen {
@@ -125,7 +135,7 @@ impl SecretsManagerSecrets {
     fn check(&self, name: &str, value: &[u8]) -> Result<(), Failure> {
         let fits = (1..=64).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits && value.len() <= VALUE_BYTES_MAX {
+        if fits && value.len() <= SECRET_BYTES_MAX {
             return Ok(());
         }
         Err(Failure::new(FailureKind::Refused, "use the secret", format!("{name:?}"))
@@ -147,14 +157,19 @@ impl SecretsManagerSecrets {
         seen.get(name).filter(|seen| seen.at.elapsed() < self.fresh).map(|seen| seen.value.clone())
     }
 
-    async fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+    async fn fetch(&self, name: &str) -> Result<Option<Version>, Failure> {
         let Some(id) = self.id(name) else { return Ok(None) };
-        let said = self.client.get_secret_value().secret_id(id).send().await;
+        let said = self.client.get_secret_value().secret_id(id).version_stage(CURRENT).send().await;
         match said {
-            Ok(found) => Ok(match (found.secret_string(), found.secret_binary()) {
-                (Some(text), _) => Some(value_of(text)),
-                (None, bytes) => bytes.map(|bytes| bytes.as_ref().to_vec()),
-            }),
+            Ok(found) => {
+                let value = match (found.secret_string(), found.secret_binary()) {
+                    (Some(text), _) => value_of(text),
+                    (None, Some(bytes)) => bytes.as_ref().to_vec(),
+                    (None, None) => return Ok(None),
+                };
+                let id = found.version_id().unwrap_or_default().to_owned();
+                Ok(Some(Version { id, value }))
+            }
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
             Err(error) => Err(failure(&error, "read the secret", self.place(name))),
         }
@@ -179,8 +194,9 @@ impl SecretsManagerSecrets {
         }
     }
 
-    /// Gives the secret a new value; false where it is not there.
-    async fn change(&self, name: &str, value: &[u8]) -> Result<bool, Failure> {
+    /// Puts a version of the secret under a label, and gives its id; `None` where there is no
+    /// such secret.
+    async fn put(&self, name: &str, value: &[u8], label: &str) -> Result<Option<String>, Failure> {
         let (text, bytes) = either(value);
         let id = self.id(name).ok_or_else(|| self.nowhere(name))?;
         let said = self
@@ -189,18 +205,53 @@ impl SecretsManagerSecrets {
             .secret_id(id)
             .set_secret_string(text)
             .set_secret_binary(bytes)
+            .version_stages(label)
             .send()
             .await;
         match said {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
+            Ok(put) => Ok(put.version_id().map(str::to_owned)),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
             Err(error) => Err(failure(&error, "change the secret", self.place(name))),
         }
     }
 
-    fn contended(&self, name: &str) -> Failure {
-        Failure::new(FailureKind::Unavailable, "change the secret", self.place(name))
-            .because("it is made and removed by others at the same time")
+    /// Gives a secret that has no value one; false where another was first.
+    async fn first(&self, name: &str, value: &[u8]) -> Result<bool, Failure> {
+        // One that the URL names was made by a deployment, which may have left it without a value.
+        if self.ids.contains_key(name) {
+            let put = self.put(name, value, CURRENT).await?;
+            return put.map(|_| true).ok_or_else(|| self.missing(name));
+        }
+        self.make(name, value).await
+    }
+
+    /// Puts a value in the place of a version; false where that is not the current one.
+    async fn replace(&self, name: &str, there: &Version, value: &[u8]) -> Result<bool, Failure> {
+        let Some(next) = self.put(name, value, NEXT).await? else { return Ok(false) };
+        let id = self.id(name).ok_or_else(|| self.nowhere(name))?;
+        let said = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(id)
+            .version_stage(CURRENT)
+            .remove_from_version_id(&there.id)
+            .move_to_version_id(next)
+            .send()
+            .await;
+        let Err(error) = said else { return Ok(true) };
+        // It says the same of a label that has moved as of much else: the label decides.
+        match self.fetch(name).await? {
+            Some(current) if current.id == there.id => {
+                Err(failure(&error, "change the secret", self.place(name)))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn missing(&self, name: &str) -> Failure {
+        Failure::new(FailureKind::Refused, "change the secret", self.place(name))
+            .because("there is no such secret")
+            .hint("check the ARN in the URL of the secrets")
     }
 }
 
@@ -211,35 +262,34 @@ impl Secrets for SecretsManagerSecrets {
         if let Some(value) = self.noted(name) {
             return Ok(value);
         }
-        let value = self.fetch(name).await?;
+        let value = self.fetch(name).await?.map(|version| version.value);
         self.note(name, value.clone());
         Ok(value)
     }
 
-    async fn put(&self, name: &str, value: &[u8]) -> Result<(), Failure> {
+    async fn swap(
+        &self,
+        name: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<Swapped, Failure> {
         self.check(name, value)?;
-        for _ in 0..ROUNDS_MAX {
-            if self.change(name, value).await? || self.make(name, value).await? {
-                self.note(name, Some(value.to_vec()));
-                return Ok(());
-            }
+        let there = self.fetch(name).await?;
+        let is_expected = there.as_ref().map(|version| version.value.as_slice()) == expected;
+        let is_done = match &there {
+            _ if !is_expected => false,
+            Some(there) if there.value == value => true,
+            Some(there) => self.replace(name, there, value).await?,
+            None => self.first(name, value).await?,
+        };
+        if is_done {
+            self.note(name, Some(value.to_vec()));
+            return Ok(Swapped::Done);
         }
-        Err(self.contended(name))
-    }
-
-    async fn put_new(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
-        self.check(name, value)?;
-        for _ in 0..ROUNDS_MAX {
-            let there = match self.fetch(name).await? {
-                Some(there) => Some(there),
-                None => self.make(name, value).await?.then(|| value.to_vec()),
-            };
-            if let Some(there) = there {
-                self.note(name, Some(there.clone()));
-                return Ok(there);
-            }
-        }
-        Err(self.contended(name))
+        let there = if is_expected { self.fetch(name).await? } else { there };
+        let value = there.map(|version| version.value);
+        self.note(name, value.clone());
+        Ok(Swapped::Other(value))
     }
 }
 
@@ -275,7 +325,8 @@ where
         Some("AccessDeniedException" | "AccessDenied") => (
             FailureKind::Refused,
             "this identity may not; it needs secretsmanager:GetSecretValue, and to change \
-             tokens secretsmanager:PutSecretValue and secretsmanager:CreateSecret",
+             tokens secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage and \
+             secretsmanager:CreateSecret",
         ),
         Some("UnrecognizedClientException" | "InvalidClientTokenId") => {
             (FailureKind::Refused, "the credentials are wrong: look at AWS_PROFILE")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use inlet_adapters::secrets::FileSecrets;
 use inlet_core::ports::Secrets;
-use inlet_testkit::contract::secrets::SecretsFixture;
+use inlet_testkit::contract::secrets::{SecretsFixture, put};
 use tempfile::TempDir;
 
 struct Files(TempDir);
@@ -50,7 +50,7 @@ inlet_testkit::secrets_contract!(Files::default());
 async fn what_others_could_read_is_closed_to_them() {
     let files = Files::default();
     let secrets = files.open().await;
-    secrets.put("token", b"1").await.unwrap();
+    put(&*secrets, "token", b"1").await.unwrap();
     let set = |name: &str, mode| {
         fs::set_permissions(files.directory().join(name), Permissions::from_mode(mode)).unwrap();
     };
@@ -63,15 +63,15 @@ async fn what_others_could_read_is_closed_to_them() {
 }
 
 #[tokio::test]
-async fn what_a_crashed_put_left_is_removed_at_the_next_start() {
+async fn what_a_crashed_change_left_is_removed_at_the_next_start() {
     let files = Files::default();
-    files.open().await.put("kept", b"1").await.unwrap();
+    put(&*files.open().await, "kept", b"1").await.unwrap();
     let left = files.directory().join(".unfinished-0011223344556677");
     fs::write(&left, "half a val").unwrap();
-    let in_use = fs::File::open(files.directory()).unwrap();
-    in_use.lock_shared().unwrap();
+    let in_use = fs::File::open(files.directory().join(".lock")).unwrap();
+    in_use.lock().unwrap();
     files.open().await;
-    assert!(left.exists(), "another process was in the middle of a put");
+    assert!(left.exists(), "another process was in the middle of a change");
     drop(in_use);
     let secrets = files.open().await;
     assert!(!left.exists());
@@ -82,15 +82,15 @@ async fn what_a_crashed_put_left_is_removed_at_the_next_start() {
 async fn nothing_but_the_secrets_is_left_behind() {
     let files = Files::default();
     let secrets = files.open().await;
-    secrets.put("a", b"1").await.unwrap();
-    secrets.put("a", b"2").await.unwrap();
-    secrets.put_new("a", b"3").await.unwrap();
-    secrets.put_new("b", b"3").await.unwrap();
-    secrets.put("c", &vec![0; 1 << 20]).await.unwrap_err();
+    put(&*secrets, "a", b"1").await.unwrap();
+    put(&*secrets, "a", b"2").await.unwrap();
+    secrets.swap("a", None, b"3").await.unwrap();
+    secrets.swap("b", None, b"3").await.unwrap();
+    put(&*secrets, "c", &vec![0; 1 << 20]).await.unwrap_err();
     let mut names: Vec<_> = fs::read_dir(files.directory())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["a", "b"]);
+    assert_eq!(names, [".lock", "a", "b"]);
 }

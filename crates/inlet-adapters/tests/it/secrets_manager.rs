@@ -5,7 +5,7 @@ use inlet_adapters::aws::Aws;
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::Secrets;
-use inlet_testkit::contract::secrets::SecretsFixture;
+use inlet_testkit::contract::secrets::{SecretsFixture, put};
 use inlet_testkit::server::{Server, ServerKind, free_port};
 
 static MOTO: LazyLock<Server> = LazyLock::new(|| Server::start(ServerKind::Moto));
@@ -46,9 +46,9 @@ inlet_testkit::secrets_contract!(Fixture::new());
 async fn a_rotated_secret_is_seen_without_opening_it_again() {
     let fixture = Fixture::new();
     let (ours, theirs) = (fixture.secrets(20).await, fixture.secrets(0).await);
-    theirs.put("database", b"{\"password\":\"old\"}").await.unwrap();
+    put(&theirs, "database", b"{\"password\":\"old\"}").await.unwrap();
     while ours.get("database").await.unwrap().is_none() {}
-    theirs.put("database", b"{\"password\":\"new\"}").await.unwrap();
+    put(&theirs, "database", b"{\"password\":\"new\"}").await.unwrap();
     while ours.get("database").await.unwrap().unwrap() != b"{\"password\":\"new\"}" {}
 }
 
@@ -56,11 +56,11 @@ async fn a_rotated_secret_is_seen_without_opening_it_again() {
 async fn a_value_is_asked_for_once_while_it_is_fresh() {
     let fixture = Fixture::new();
     let (ours, theirs) = (fixture.secrets(600_000).await, fixture.secrets(0).await);
-    theirs.put("tokens", b"one").await.unwrap();
+    put(&theirs, "tokens", b"one").await.unwrap();
     assert_eq!(ours.get("tokens").await.unwrap(), None, "it was looked at when it was opened");
-    ours.put("tokens", b"two").await.unwrap();
+    put(&ours, "tokens", b"two").await.unwrap();
     assert_eq!(ours.get("tokens").await.unwrap().unwrap(), b"two");
-    theirs.put("tokens", b"three").await.unwrap();
+    put(&theirs, "tokens", b"three").await.unwrap();
     assert_eq!(ours.get("tokens").await.unwrap().unwrap(), b"two");
 }
 
@@ -81,15 +81,15 @@ async fn a_url_that_is_none_is_refused_and_a_service_that_is_away_is_an_outage()
 #[tokio::test]
 async fn a_secret_may_be_named_by_its_arn() {
     let by_prefix = Fixture::new();
-    by_prefix.secrets(0).await.put("anything", b"{}").await.unwrap();
+    put(&by_prefix.secrets(0).await, "anything", b"{}").await.unwrap();
     let prefix = by_prefix.0.strip_prefix("aws-secrets-manager://").unwrap();
     let url = format!("aws-secrets-manager://?database={prefix}/anything");
     let options = SecretsManagerOptions { fresh_ms: 0 };
     let secrets = SecretsManagerSecrets::open(&aws().await, &url, &options).await.unwrap();
     assert_eq!(secrets.get("database").await.unwrap().unwrap(), b"{}");
-    secrets.put("database", b"changed").await.unwrap();
+    put(&secrets, "database", b"changed").await.unwrap();
     assert_eq!(secrets.get("database").await.unwrap().unwrap(), b"changed");
     assert_eq!(secrets.get("tokens").await.unwrap(), None);
-    let failure = secrets.put("tokens", b"x").await.unwrap_err();
+    let failure = put(&secrets, "tokens", b"x").await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Refused);
 }

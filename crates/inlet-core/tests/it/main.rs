@@ -11,3 +11,4 @@ mod persist;
 mod redrive;
 mod schedule;
 mod summary;
+mod tokens;

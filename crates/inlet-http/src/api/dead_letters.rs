@@ -24,7 +24,7 @@ const DEPTH_MAX: usize = 8;
 /// Gives a page of dead letters, oldest first, with their causes.
 pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let query = call.query()?;
-    let filter: DeadLetterFilter = query.get("where").unwrap_or_default().parse()?;
+    let filter = filter(call, query.get("where").unwrap_or_default())?;
     let limit_max = call.app.intake.limits().page_documents_max;
     let mut budget = Budget::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
     let mut after = query.get("cursor").map(str::to_owned);
@@ -68,7 +68,7 @@ pub(crate) async fn redrive(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
         let expected = "an object with `where` (text; empty for all) and `dry_run` (true or false)";
         Rejection::ParameterInvalid { name: "body", expected }
     })?;
-    let filter: DeadLetterFilter = wanted.filter.parse()?;
+    let filter = filter(call, &wanted.filter)?;
     let (store, queue, clock) = (&*call.app.store, &*call.app.queue, &*call.app.clock);
     let report = redrive::redrive(store, queue, clock, &filter, wanted.dry_run).await?;
     let answer = json!({
@@ -78,6 +78,13 @@ pub(crate) async fn redrive(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
         "dry_run": wanted.dry_run,
     });
     Ok(json_answer(StatusCode::OK, &answer))
+}
+
+/// The filter, kept to the streams that the caller may use.
+fn filter(call: &Call<'_>, text: &str) -> Result<DeadLetterFilter, Rejection> {
+    let mut filter: DeadLetterFilter = text.parse()?;
+    filter.stream = call.narrowed(filter.stream.take())?;
+    Ok(filter)
 }
 
 /// A dead letter. Its body is text where it is text, which a document always is; else it is in

@@ -5,11 +5,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
-use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex};
+use inlet_core::document::{Document, IdempotencyKey, StoredDocument, Timestamp, hex};
 use inlet_core::envelope;
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::PageQuery;
+use inlet_core::ports::{Found, PageQuery};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
@@ -43,7 +43,10 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
             return Err(Rejection::ParameterInvalid { name: "view", expected: "full" }.into());
         }
     };
-    let stored = read(call.app, id).await?.ok_or(Rejection::NotFound)?;
+    let stored = read(call.app, id).await?;
+    // Of another stream than its own a token learns nothing.
+    let stored = stored.filter(|stored| call.caller().may_use(&stored.document.stream));
+    let stored = stored.ok_or(Rejection::NotFound)?;
     let md5 = hex(&stored.document.md5());
     let tag = if full { format!("\"{md5}-full\"") } else { format!("\"{md5}\"") };
     let mut answer = if matches_tag(&call.head.headers, &tag) {
@@ -69,6 +72,9 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
 pub(crate) async fn erase(call: &Call<'_>) -> Handled {
     let id: DocumentId = call.parameter.parse()?;
     let App { intake, store, cache, clock, .. } = call.app;
+    if call.caller().streams().is_some() {
+        check_streams(call, store.find(id).await?.as_ref())?;
+    }
     let known = store.erase(id, clock.now()).await?;
     cache.remove(&id.to_string()).await;
     cache.remove(&receipts::cache_key(id)).await;
@@ -85,7 +91,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let limit_max = call.app.intake.limits().page_documents_max;
     let mut budget = Budget::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
     let mut asked = PageQuery {
-        stream: query.get("stream").map(StreamName::new).transpose()?,
+        stream: call.stream(&query)?,
         from: moment(&query, "from")?,
         to: moment(&query, "to")?,
         limit: 0,
@@ -117,6 +123,16 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let mut answer = answer::answer(StatusCode::OK, JSON, body);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
+}
+
+/// Refuses a caller that is limited to streams a document that is of none of them, or not known.
+fn check_streams(call: &Call<'_>, found: Option<&Found>) -> Result<(), Rejection> {
+    let stream = match found {
+        Some(Found::Stored { stream, .. }) => stream,
+        Some(Found::Dead(letter)) => &letter.stream,
+        Some(Found::Erased) | None => return Err(Rejection::NotFound),
+    };
+    if call.caller().may_use(stream) { Ok(()) } else { Err(Rejection::NotFound) }
 }
 
 /// The document with that id, from the cache or the store.

@@ -30,14 +30,15 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
     // Of a document that was read, nothing but its receipt is fetched from the cache.
     let remembered = cache.get(&cache_key(id)).await;
     let state = match remembered.and_then(|bytes| Stored::remembered(&bytes)) {
-        Some(receipt) => receipt.json(id),
+        Some(receipt) => receipt.told(call, id)?,
         None => match call.app.store.find(id).await? {
             Some(Found::Stored { stream, received, stored, bytes }) => {
                 let receipt = Stored { stream, received, stored, bytes };
                 cache.put(&cache_key(id), receipt.to_remember()).await;
-                receipt.json(id)
+                receipt.told(call, id)?
             }
-            Some(Found::Dead(letter)) => dead(id, &letter),
+            Some(Found::Dead(letter)) if call.caller().may_use(&letter.stream) => dead(id, &letter),
+            Some(Found::Dead(_)) => return Err(Rejection::NotFound.into()),
             Some(Found::Erased) => return Err(Rejection::NotFound.into()),
             None if id.is_ours() => {
                 json!({"id": id.to_string(), "state": "queued"})
@@ -54,6 +55,15 @@ pub(super) fn cache_key(id: DocumentId) -> String {
 }
 
 impl Stored {
+    /// As JSON, to a caller that may use its stream; to others there is no such receipt.
+    fn told(&self, call: &Call<'_>, id: DocumentId) -> Result<Value, Rejection> {
+        if call.caller().may_use(&self.stream) {
+            Ok(self.json(id))
+        } else {
+            Err(Rejection::NotFound)
+        }
+    }
+
     fn json(&self, id: DocumentId) -> Value {
         json!({
             "id": id.to_string(),

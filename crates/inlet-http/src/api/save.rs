@@ -26,7 +26,7 @@ const RECEIPTS: &[u8] = b"/api/receipts/";
 pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
-    let admission = intake.admit(&head(call, &query)?)?;
+    let admission = intake.admit(call.caller(), &head(call, &query)?)?;
     let body = body::read(body, admission.body_bytes_max()).await?;
     let receipt = intake.accept(admission, body).await?;
     call.app.metrics.accepted(1, receipt.body.len());
@@ -41,7 +41,7 @@ pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
 pub(crate) async fn save_batch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
-    let admission = intake.admit_batch(&head(call, &query)?)?;
+    let admission = intake.admit_batch(call.caller(), &head(call, &query)?)?;
     let body = body::read(body, admission.body_bytes_max()).await?;
     let results = intake.accept_batch(admission, body).await?;
     let accepted = results.iter().flatten();

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use crate::answer::{Handled, json as json_answer};
 use crate::call::Call;
 
-/// Lists all streams with their figures, in name order. There are at most
+/// Lists the streams that the caller may use with their figures, in name order. There are at most
 /// [`streams_max`](inlet_core::limits::Limits::streams_max) of them.
 pub(crate) async fn list(call: &Call<'_>) -> Handled {
     call.query()?;
     let streams = call.app.store.streams().await?;
-    let streams: Vec<Value> = streams.iter().map(stream).collect();
+    let used = streams.iter().filter(|figures| call.caller().may_use(&figures.stream));
+    let streams: Vec<Value> = used.map(stream).collect();
     Ok(json_answer(StatusCode::OK, &json!({"streams": streams})))
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use inlet_core::accept::Intake;
 use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
 use inlet_core::calendar::Calendar;
-use inlet_core::document::Timestamp;
+use inlet_core::document::{StreamName, Timestamp};
 use inlet_core::health::Health;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
@@ -24,6 +24,10 @@ use tokio::task::JoinHandle;
 pub(crate) const SAVE: &str = "save-token";
 pub(crate) const READ: &str = "read-token";
 pub(crate) const ALL: &str = "all-token";
+/// With all scopes, for the stream `orders` alone.
+pub(crate) const ORDERS: &str = "orders-token";
+/// With all scopes, for the streams `orders` and `returns`.
+pub(crate) const TWO: &str = "two-token";
 
 /// A cache without a bound, for tests.
 #[derive(Debug, Default)]
@@ -155,7 +159,16 @@ impl Harness {
 
 fn tokens() -> Tokens {
     let token = |text: &str, scopes: &[Scope]| Token::new(text, scopes, text, Timestamp::default());
-    let tokens =
-        [token(SAVE, &[Scope::Save]), token(READ, &[Scope::Read]), token(ALL, &Scope::ALL)];
+    let limited = |text: &str, streams: &[&str]| {
+        let streams = streams.iter().map(|name| StreamName::new(name).unwrap()).collect();
+        Token { streams: Some(streams), ..token(text, &Scope::ALL) }
+    };
+    let tokens = [
+        token(SAVE, &[Scope::Save]),
+        token(READ, &[Scope::Read]),
+        token(ALL, &Scope::ALL),
+        limited(ORDERS, &["orders"]),
+        limited(TWO, &["orders", "returns"]),
+    ];
     Tokens::new(TokenBook::new(&tokens))
 }

@@ -9,6 +9,7 @@ mod harness;
 mod http2;
 mod lanes;
 mod read;
+mod rights;
 mod save;
 mod shutdown;
 mod site;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::Secrets;
+use inlet_core::ports::{SECRET_BYTES_MAX, Secrets, Swapped};
 
 /// [`Secrets`] in memory.
 #[derive(Clone, Default)]
@@ -27,19 +27,25 @@ impl Secrets for MemorySecrets {
         Ok(self.values(name)?.get(name).cloned())
     }
 
-    async fn put(&self, name: &str, value: &[u8]) -> Result<(), Failure> {
-        self.values(name)?.insert(name.to_owned(), fitting(name, value)?);
-        Ok(())
-    }
-
-    async fn put_new(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
+    async fn swap(
+        &self,
+        name: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<Swapped, Failure> {
         let value = fitting(name, value)?;
-        Ok(self.values(name)?.entry(name.to_owned()).or_insert(value).clone())
+        let mut values = self.values(name)?;
+        let there = values.get(name);
+        if there.map(Vec::as_slice) != expected {
+            return Ok(Swapped::Other(there.cloned()));
+        }
+        values.insert(name.to_owned(), value);
+        Ok(Swapped::Done)
     }
 }
 
 fn fitting(name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
-    if value.len() <= 64 << 10 {
+    if value.len() <= SECRET_BYTES_MAX {
         return Ok(value.to_vec());
     }
     Err(Failure::new(FailureKind::Refused, "keep more than 64 KiB under", name))

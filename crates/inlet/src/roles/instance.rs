@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use inlet_core::accept::Intake;
-use inlet_core::auth::{Scope, Tokens};
-use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::auth::Tokens;
+use inlet_core::auth::list::TokenList;
 use inlet_core::health::Health;
 use inlet_core::persist::Persister;
-use inlet_core::ports::{Clock, Secrets, SystemClock};
+use inlet_core::ports::{Clock, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
@@ -24,11 +24,8 @@ use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
 use crate::systemd;
-use crate::tokens::{self, TokenFile};
+use crate::tokens::{self, Known};
 use crate::wire::{self, Engines, QueueUse};
-
-/// The name of the token that is made at the first start.
-const FIRST_TOKEN: &str = "first";
 
 /// How long the end may take beyond the time that answering takes.
 const END_GRACE: Duration = Duration::from_secs(5);
@@ -82,8 +79,8 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let mut threads = Vec::new();
     let mut announced = None;
     if let Some(doors) = doors {
-        let first_token = first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
-        let book = TokenFile::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
+        let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
+        let book = TokenList::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
         let tokens = Tokens::new(book);
         watched.restarted_task("tokens", {
             let (secrets, tokens) = (Arc::clone(&engines.secrets), tokens.clone());
@@ -122,7 +119,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             parent::tell(&running)?;
         } else {
             announced = Some(data.announce(&running)?);
-            banner(&data, &running, first_token.as_deref())?;
+            banner(&data, &running, &known)?;
         }
     }
     if let (false, Some(log)) = (parts.persist, &queue.log) {
@@ -213,36 +210,6 @@ async fn intake(
     intake
 }
 
-/// Makes the first token where there is none and none is given from outside. Where this process
-/// may only read the secrets at `url`, as on AWS, none is made, and requests are refused until
-/// somebody makes one.
-pub(super) async fn first_token(
-    data: &DataDirectory,
-    url: &str,
-    secrets: &dyn Secrets,
-    clock: &dyn Clock,
-) -> anyhow::Result<Option<String>> {
-    if tokens::outside().is_some() {
-        return Ok(None);
-    }
-    let mut file = TokenFile::read(secrets).await?;
-    if file.tokens.is_empty() {
-        let text = file.add(FIRST_TOKEN, &Scope::ALL, clock.now())?;
-        data.keep_token(&text)?;
-        if let Err(error) = file.write(secrets).await {
-            data.forget_token()?;
-            let failure = error.downcast_ref::<Failure>();
-            let is_own = url.starts_with("file:");
-            if is_own || failure.is_none_or(|failure| failure.kind() != FailureKind::Refused) {
-                return Err(error);
-            }
-            let hint = "make one with `inlet token add NAME --secrets URL`; it is taken up here";
-            tracing::warn!(secrets = url, hint, "there is no token yet");
-        }
-    }
-    Ok(data.token())
-}
-
 /// Ignores SIGHUP, whose default action terminates the process. A single process has nothing to
 /// reload: tokens and certificates are read again when they change, other settings at a restart.
 async fn ignore_sighup(stop: Stop) {
@@ -277,11 +244,7 @@ pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
 }
 
 /// Says where it listens, with a line that can be pasted.
-pub(super) fn banner(
-    data: &DataDirectory,
-    running: &Running,
-    token: Option<&str>,
-) -> anyhow::Result<()> {
+pub(super) fn banner(data: &DataDirectory, running: &Running, token: &Known) -> anyhow::Result<()> {
     let mut text = format!("Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
     let url = |scheme: &str, address: SocketAddr| {
         format!("{scheme}://{}", crate::client::reachable(address))
@@ -302,18 +265,23 @@ pub(super) fn banner(
     }
     text.push_str(&format!("  {:<12} {}\n", "Data", data.path().display()));
     let header = match token {
-        Some(token) => {
+        Known::Text(token) => {
             let kept = data.join("token");
             text.push_str(&format!("  {:<12} {token}\n", "Token"));
             text.push_str(&format!("  {:<12} (all scopes; kept in {})\n", "", kept.display()));
             format!("'X-Auth-Token: {token}'")
         }
-        None if tokens::outside().is_some() => {
+        Known::Outside => {
             text.push_str(&format!("  {:<12} the one in INLET_TOKEN\n", "Token"));
             "\"X-Auth-Token: $INLET_TOKEN\"".to_owned()
         }
-        None => {
+        Known::Listed => {
             text.push_str(&format!("  {:<12} one of `inlet token list`\n", "Token"));
+            "'X-Auth-Token: TOKEN'".to_owned()
+        }
+        Known::Nothing => {
+            let hint = "none is in force; `inlet token add NAME` makes one";
+            text.push_str(&format!("  {:<12} {hint}\n", "Token"));
             "'X-Auth-Token: TOKEN'".to_owned()
         }
     };
@@ -340,44 +308,5 @@ fn print(text: &str) -> anyhow::Result<()> {
             Ok(())
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-    use async_trait::async_trait;
-
-    use super::*;
-
-    /// Secrets that may be read and not written, as a task's role on AWS has it.
-    struct ReadOnly;
-
-    #[async_trait]
-    impl Secrets for ReadOnly {
-        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Failure> {
-            Ok(Some(b"{}".to_vec()))
-        }
-
-        async fn put(&self, name: &str, _: &[u8]) -> Result<(), Failure> {
-            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
-        }
-
-        async fn put_new(&self, name: &str, _: &[u8]) -> Result<Vec<u8>, Failure> {
-            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
-        }
-    }
-
-    #[tokio::test]
-    async fn secrets_that_may_only_be_read_get_no_first_token_and_keep_nobody_from_starting() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::open_or_create(directory.path()).unwrap();
-        let elsewhere = "aws-secrets-manager://tokens";
-        for _ in 0..2 {
-            let made = first_token(&data, elsewhere, &ReadOnly, &SystemClock).await.unwrap();
-            assert_eq!(made, None);
-        }
-        assert!(first_token(&data, "file:", &ReadOnly, &SystemClock).await.is_err());
     }
 }

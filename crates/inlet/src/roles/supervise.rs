@@ -65,8 +65,8 @@ use crate::config::{FleetOptions, Settings};
 use crate::control::DIRECTORY;
 use crate::data::{DataDirectory, Running};
 use crate::report::Hinted;
-use crate::systemd;
 use crate::wire::{self, Engines};
+use crate::{systemd, tokens};
 
 /// How many commands may wait.
 const REQUESTS_MAX: usize = 8;
@@ -92,8 +92,7 @@ async fn run_in(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Opened before the children do: a new store is made once.
     let engines = Engines::open(&settings, &data).await?;
-    let first_token =
-        instance::first_token(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
+    let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
     let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
     let board = Board::default();
@@ -150,7 +149,7 @@ async fn run_in(
         Ok(()) if !stop.is_now() => {
             front.serve()?;
             announced = Some(data.announce(&running)?);
-            instance::banner(&data, &running, first_token.as_deref())?;
+            instance::banner(&data, &running, &known)?;
             systemd::ready();
         }
         Ok(()) => {}

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use inlet_adapters::queue::LogQueue;
 use inlet_core::auth::Tokens;
+use inlet_core::auth::list::TokenList;
 use inlet_core::ports::{Secrets, Store};
 
 use super::stop::Stop;
-use crate::tokens::{self, TokenFile};
+use crate::tokens;
 use crate::wire::DatabasePassword;
 
 /// How often is looked.
@@ -20,17 +21,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) async fn tokens(secrets: Arc<dyn Secrets>, book: Tokens, stop: Stop) {
     let mut known = None;
     loop {
-        match TokenFile::read(&*secrets).await {
-            Ok(file) if known.as_ref() != Some(&file) => {
-                book.replace(file.book(tokens::outside().as_deref()));
+        match TokenList::read(&*secrets).await {
+            Ok(list) if known.as_ref() != Some(&list) => {
+                book.replace(list.book(tokens::outside().as_deref()));
                 if known.is_some() {
-                    tracing::info!(tokens = file.tokens.len(), "the tokens have changed");
+                    tracing::info!(tokens = list.tokens().len(), "the tokens have changed");
                 }
-                known = Some(file);
+                known = Some(list);
             }
             Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(error = %format!("{error:#}"), "the old tokens stay in force");
+            Err(failure) => {
+                tracing::warn!(failure = %failure.chain(), "keeping the previous tokens");
             }
         }
         if !pause(&stop).await {

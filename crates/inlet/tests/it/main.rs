@@ -19,5 +19,6 @@ mod settings;
 mod structure;
 mod supervise;
 mod systemd;
+mod tokens;
 #[cfg(feature = "fail-points")]
 mod watched;
