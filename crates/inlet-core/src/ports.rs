@@ -12,8 +12,9 @@ mod secrets;
 mod store;
 
 pub use bucket::{
-    BUCKET_KEY_BYTES_MAX, Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta,
-    PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, UploadId,
+    BUCKET_KEY_BYTES_MAX, Bucket, BucketKey, ByteRange, ByteStream, Finished, FixedBytes, Object,
+    ObjectMeta, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, Precondition,
+    UploadId,
 };
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};

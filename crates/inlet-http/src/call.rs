@@ -49,7 +49,12 @@ impl<'a> Call<'a> {
     /// Checks that the request has a token with the scope of its route. A token that is limited to
     /// streams is good for routes that are about streams alone.
     pub(crate) fn authenticate(&mut self) -> Result<(), Error> {
-        let Some(scope) = self.route.scope else { return Ok(()) };
+        let Some(mut scope) = self.route.scope else { return Ok(()) };
+        if let Some((name, other)) = self.route.scope_with
+            && self.query().is_ok_and(|query| query.get(name).is_some())
+        {
+            scope = other;
+        }
         let caller = self.app.intake.authenticate(token(&self.head.headers), scope)?;
         if caller.streams().is_some() && !self.route.endpoint.is_about_streams() {
             return Err(Rejection::StreamsOnly.into());
@@ -85,6 +90,7 @@ impl<'a> Call<'a> {
             }),
         }
     }
+
     /// The query, read against what the route knows.
     pub(crate) fn query(&self) -> Result<Query<'_>, Rejection> {
         Query::read(self.head.uri.query(), self.route.query)
@@ -99,9 +105,9 @@ impl<'a> Call<'a> {
         body::read(body, bytes_max).await
     }
 
-    /// Checks that the caller has another scope as well.
-    pub(crate) fn authorize(&self, scope: Scope) -> Result<(), Rejection> {
-        if self.caller().may(scope) { Ok(()) } else { Err(Rejection::ScopeMissing(scope)) }
+    /// Whether the caller has that scope as well.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.caller().may(scope)
     }
 }
 

@@ -127,6 +127,8 @@ pub struct Route {
     pub endpoint: Endpoint,
     /// The scope a token must have; `None` where no token is asked for.
     pub scope: Option<Scope>,
+    /// The scope that is needed instead where the query has this parameter.
+    pub scope_with: Option<(&'static str, Scope)>,
     /// How much body it reads.
     pub body: BodyLimit,
     /// The query parameters it knows; all others are refused.
@@ -151,7 +153,8 @@ mod table {
         query: &'static [&'static str],
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::GET, path, endpoint, scope, body: NONE, query, summary }
+        let scope_with = None;
+        Route { method: Method::GET, path, endpoint, scope, scope_with, body: NONE, query, summary }
     }
 
     const fn delete(
@@ -160,7 +163,8 @@ mod table {
         scope: Option<Scope>,
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::DELETE, path, endpoint, scope, body: NONE, query: &[], summary }
+        let (scope_with, query) = (None, &[]);
+        Route { method: Method::DELETE, path, endpoint, scope, scope_with, body: NONE, query, summary }
     }
 
     const fn post(
@@ -171,7 +175,8 @@ mod table {
         query: &'static [&'static str],
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::POST, path, endpoint, scope, body, query, summary }
+        let scope_with = None;
+        Route { method: Method::POST, path, endpoint, scope, scope_with, body, query, summary }
     }
 
     /// All routes. The first is the one nearly every request is for.
@@ -188,10 +193,10 @@ mod table {
         get("/api/summaries", E::Summaries, READ, &[], "The weekly summaries, newest first"),
         get("/api/summaries/{week}", E::Summary, READ, &[], "The summary of a week"),
         get("/api/files", E::Files, READ, &["prefix", "limit", "cursor"], "A page of files, in the order of their keys"),
-        Route { method: Method::PUT, path: "/api/files/{key*}", endpoint: E::FilePut, scope: SAVE, body: BodyLimit::File, query: &["uploadId", "partNumber"], summary: "Put a file, or a part of one" },
+        Route { method: Method::PUT, path: "/api/files/{key*}", endpoint: E::FilePut, scope: SAVE, scope_with: None, body: BodyLimit::File, query: &["uploadId", "partNumber"], summary: "Put a file, or a part of one" },
         get("/api/files/{key*}", E::FileGet, READ, &["uploadId"], "A file, or the parts that were put of one"),
         post("/api/files/{key*}", E::FilePost, SAVE, BodyLimit::Settings, &["uploads", "uploadId"], "Begin or finish a file that is put in parts"),
-        Route { method: Method::DELETE, path: "/api/files/{key*}", endpoint: E::FileDelete, scope: SAVE, body: NONE, query: &["uploadId"], summary: "Delete a file, or abandon one that is put in parts" },
+        Route { method: Method::DELETE, path: "/api/files/{key*}", endpoint: E::FileDelete, scope: ADMIN, scope_with: Some(("uploadId", Scope::Save)), body: NONE, query: &["uploadId"], summary: "Delete a file, or abandon one that is put in parts" },
         get("/", E::Landing, None, &[], "Which instance this is, and its figures"),
         get("/healthz", E::Healthz, None, &[], "Whether the process is alive"),
         get("/readyz", E::Readyz, None, &[], "Whether documents are taken"),

@@ -11,8 +11,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
     Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
-    Found, Known, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Queue, Store,
-    StoreId, StreamFigures, Tallies, TallyWeek, UploadId,
+    Finished, Found, Known, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber,
+    Precondition, Queue, Store, StoreId, StreamFigures, Tallies, TallyWeek, UploadId,
 };
 
 /// No engine at all.
@@ -119,12 +119,13 @@ impl Queue for Absent {
 
 #[async_trait]
 impl Bucket for Absent {
-    async fn put(
+    async fn put_if(
         &self,
         _: &BucketKey,
         _: &str,
         _: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
+        _: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
         absent("the bucket")
     }
 
@@ -172,7 +173,8 @@ impl Bucket for Absent {
         _: &BucketKey,
         _: &UploadId,
         _: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure> {
+        _: &Precondition,
+    ) -> Result<Finished, Failure> {
         absent("the bucket")
     }
 

@@ -41,7 +41,8 @@ use bytes::Bytes;
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
-    Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta, Part, PartNumber, UploadId,
+    Bucket, BucketKey, ByteRange, ByteStream, Clock, Finished, Object, ObjectMeta, Part,
+    PartNumber, Precondition, UploadId,
 };
 use sha2::{Digest, Sha256};
 use tokio::task::{self, JoinError};
@@ -154,15 +155,20 @@ fn hash(mut hash: Sha256, pieces: &[Bytes]) -> Result<Sha256, Failure> {
 
 #[async_trait]
 impl Bucket for DirectoryBucket {
-    async fn put(
+    async fn put_if(
         &self,
         key: &BucketKey,
         content_type: &str,
         body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
         let (upload, sha256) = self.write(body).await?;
         let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
-        self.blocking(move |layout| upload.commit(layout, &key, content_type, sha256, now)).await
+        let precondition = precondition.clone();
+        self.blocking(move |layout| {
+            upload.commit(layout, &key, content_type, sha256, now, &precondition)
+        })
+        .await
     }
 
     async fn get(
@@ -234,10 +240,14 @@ impl Bucket for DirectoryBucket {
         key: &BucketKey,
         upload: &UploadId,
         parts: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Finished, Failure> {
         let (key, upload, parts) = (key.clone(), upload.clone(), parts.to_vec());
-        let now = self.clock.now();
-        self.blocking(move |layout| parts::finish(layout, &key, &upload, &parts, now)).await
+        let (now, precondition) = (self.clock.now(), precondition.clone());
+        self.blocking(move |layout| {
+            parts::finish(layout, &key, &upload, &parts, now, &precondition)
+        })
+        .await
     }
 
     async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 //! their number behind it. What is read whole is checked against it.
 
 mod checked;
+mod condition;
 mod failure;
 mod list;
 mod parts;
@@ -21,7 +22,8 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use inlet_core::document::{Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
-    Bucket, BucketKey, ByteRange, ByteStream, Object, ObjectMeta, Part, PartNumber, UploadId,
+    Bucket, BucketKey, ByteRange, ByteStream, Finished, Object, ObjectMeta, Part, PartNumber,
+    Precondition, UploadId,
 };
 
 pub use self::parts::PART_BYTES;
@@ -34,6 +36,12 @@ pub struct S3Bucket {
     name: String,
     /// What every key begins with: empty, or ending in `/`.
     prefix: String,
+}
+
+/// An object as `HEAD` tells of it.
+struct Seen {
+    meta: ObjectMeta,
+    tag: Option<String>,
 }
 
 impl S3Bucket {
@@ -84,6 +92,11 @@ impl S3Bucket {
     }
 
     async fn described(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+        Ok(self.look(key).await?.map(|seen| seen.meta))
+    }
+
+    /// The object under `key`, as `HEAD` tells of it.
+    async fn look(&self, key: &BucketKey) -> Result<Option<Seen>, Failure> {
         let said = self
             .client
             .head_object()
@@ -93,7 +106,10 @@ impl S3Bucket {
             .send()
             .await;
         match said {
-            Ok(head) => Ok(Some(meta_of(key, &head))),
+            Ok(head) => {
+                let tag = head.e_tag().map(str::to_owned);
+                Ok(Some(Seen { meta: meta_of(key, &head), tag }))
+            }
             Err(error) if failure::is_missing(&error) => Ok(None),
             Err(error) => Err(failure::failure(&error, "look at", self.place(key))),
         }
@@ -102,18 +118,21 @@ impl S3Bucket {
 
 #[async_trait]
 impl Bucket for S3Bucket {
-    async fn put(
+    async fn put_if(
         &self,
         key: &BucketKey,
         content_type: &str,
         body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
-        let put = put::put(self, key, content_type, body).await?;
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        let Some(put) = put::put(self, key, content_type, body, precondition).await? else {
+            return Ok(None);
+        };
         match self.described(key).await {
             // That of another put, if one came right behind.
-            Ok(Some(meta)) => Ok(meta),
+            Ok(Some(meta)) => Ok(Some(meta)),
             // Deleted by then; or this identity may put and not look, as a function's may be.
-            Ok(None) | Err(_) => Ok(put),
+            Ok(None) | Err(_) => Ok(Some(put)),
         }
     }
 
@@ -171,8 +190,9 @@ impl Bucket for S3Bucket {
         key: &BucketKey,
         upload: &UploadId,
         parts: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure> {
-        upload::finish(self, key, upload, parts).await
+        precondition: &Precondition,
+    ) -> Result<Finished, Failure> {
+        upload::finish(self, key, upload, parts, precondition).await
     }
 
     async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use inlet_adapters::bucket::DirectoryBucket;
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{Bucket, BucketKey, ByteStream, FixedBytes, PartNumber, SystemClock};
+use inlet_core::ports::{
+    Bucket, BucketKey, ByteStream, Finished, FixedBytes, PartNumber, Precondition, SystemClock,
+};
 use inlet_testkit::clock::ManualClock;
 use inlet_testkit::contract::bucket::BucketFixture;
 use sha2::{Digest, Sha256};
@@ -184,7 +186,8 @@ async fn of_two_files_of_a_part_that_a_crash_left_one_is_taken() {
     bucket.put_part(&k, &upload, one, &mut FixedBytes::new("second")).await.unwrap();
     fs::rename(&kept, &first).unwrap();
     assert_eq!(bucket.parts(&k, &upload).await.unwrap().unwrap().len(), 1);
-    let meta = bucket.finish_upload(&k, &upload, &[one]).await.unwrap().unwrap();
+    let finished = bucket.finish_upload(&k, &upload, &[one], &Precondition::None).await.unwrap();
+    let Finished::Object(meta) = finished else { panic!("{finished:?}") };
     let body = text(&bucket, "k").await.unwrap();
     assert!(body == "first" || body == "second", "{body}");
     assert_eq!(meta.bytes, body.len() as u64);

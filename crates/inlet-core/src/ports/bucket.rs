@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::document::Timestamp;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
 /// The longest key, in bytes, as S3 has it.
@@ -200,6 +200,40 @@ pub struct Part {
     pub sha256: String,
 }
 
+/// What must be under a key for an object to take its place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Precondition {
+    /// Anything, or nothing.
+    #[default]
+    None,
+    /// Nothing.
+    Absent,
+    /// This object, unchanged.
+    Unchanged(ObjectMeta),
+}
+
+impl Precondition {
+    /// Whether it holds where `there` is under the key.
+    pub fn holds(&self, there: Option<&ObjectMeta>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Absent => there.is_none(),
+            Self::Unchanged(meta) => there == Some(meta),
+        }
+    }
+}
+
+/// The end of an upload in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// The parts are this object now.
+    Object(ObjectMeta),
+    /// The precondition does not hold; the upload stays.
+    PreconditionFailed,
+    /// There is no such upload.
+    UploadUnknown,
+}
+
 /// Keeps objects: summaries, backups, files.
 ///
 /// Contract:
@@ -223,20 +257,38 @@ pub struct Part {
 ///    that was put; the upload and its other parts are gone then. Before it, no object has
 ///    changed. Where a part is named that was not put, it fails, and the upload stays.
 /// 10. After `abandon_upload` returned, nothing is left of the upload. Of an upload that was
-///     finished or abandoned, was begun under another key, or never was, all methods but
-///     `abandon_upload`, for which it is no error, give `None`.
+///     finished or abandoned, was begun under another key, or never was, `put_part` and `parts`
+///     give `None`, `finish_upload` gives [`Finished::UploadUnknown`], and `abandon_upload`
+///     succeeds.
+/// 11. `put_if` and `finish_upload` check their precondition when all bytes have come. Where it
+///     does not hold, nothing changes. Check and change are one step where the service has such a
+///     step; on a service without, two calls at the same moment may both succeed.
 ///
 /// What nobody finishes is removed some days after it was begun: by the adapter, or by a rule of
 /// the service.
 #[async_trait]
 pub trait Bucket: Send + Sync {
-    /// Puts an object.
+    /// Puts an object where `precondition` holds; `None` where it does not.
+    async fn put_if(
+        &self,
+        key: &BucketKey,
+        content_type: &str,
+        body: &mut dyn ByteStream,
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure>;
+    /// Puts an object, whatever is there.
     async fn put(
         &self,
         key: &BucketKey,
         content_type: &str,
         body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure>;
+    ) -> Result<ObjectMeta, Failure> {
+        let put = self.put_if(key, content_type, body, &Precondition::None).await?;
+        put.ok_or_else(|| {
+            Failure::new(FailureKind::Unavailable, "put", key.as_str())
+                .because("the bucket refused a condition that was not made")
+        })
+    }
     /// Reads an object, or a range of it; `None` where there is none.
     async fn get(
         &self,
@@ -267,13 +319,14 @@ pub trait Bucket: Send + Sync {
     /// The parts that were put; `None` where there is no such upload.
     async fn parts(&self, key: &BucketKey, upload: &UploadId)
     -> Result<Option<Vec<Part>>, Failure>;
-    /// Makes one object of `parts`, whose numbers rise; `None` where there is no such upload.
+    /// Makes one object of `parts`, whose numbers rise, where `precondition` holds.
     async fn finish_upload(
         &self,
         key: &BucketKey,
         upload: &UploadId,
         parts: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure>;
+        precondition: &Precondition,
+    ) -> Result<Finished, Failure>;
     /// Removes an upload with all of its parts.
     async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure>;
 }

@@ -11,9 +11,9 @@ use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp, hex}
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{
-    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Found, Known, Object, ObjectMeta,
-    Outcome, Page, PageQuery, Part, PartNumber, Store, StoreId, StreamFigures, Tallies, TallyRow,
-    TallyWeek, UploadId,
+    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Finished, Found, Known, Object,
+    ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Precondition, Store, StoreId,
+    StreamFigures, Tallies, TallyRow, TallyWeek, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -225,12 +225,14 @@ impl PlainBucket {
 
 #[async_trait]
 impl Bucket for PlainBucket {
-    async fn put(
+    async fn put_if(
         &self,
         key: &BucketKey,
         content_type: &str,
         body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
+        assert_eq!(*precondition, Precondition::None, "neither step makes a condition");
         let mut bytes = Vec::new();
         while let Some(piece) = body.next().await {
             let piece = piece?;
@@ -243,7 +245,7 @@ impl Bucket for PlainBucket {
         let meta = Self::meta(key, &object);
         self.puts.lock().unwrap().push(key.to_string());
         self.objects.lock().unwrap().insert(key.clone(), object);
-        Ok(meta)
+        Ok(Some(meta))
     }
 
     async fn get(
@@ -305,7 +307,8 @@ impl Bucket for PlainBucket {
         _: &BucketKey,
         _: &UploadId,
         _: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure> {
+        _: &Precondition,
+    ) -> Result<Finished, Failure> {
         unreachable!("neither step puts in parts")
     }
 

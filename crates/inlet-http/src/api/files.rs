@@ -1,7 +1,8 @@
 //! `/api/files`: large files, streamed to the bucket and from it, never held in memory.
 //!
-//! They lie under `files/` in the bucket, so that no key reaches what else is there. What is
-//! there is replaced only once the new one is whole and checked.
+//! They lie under `files/` in the bucket, so that no key reaches what else is there. A file is
+//! replaced only once the new one is whole and checked, and only by a token with the scope
+//! `admin`: one with `save` creates files and never changes those that are there.
 
 mod conditions;
 mod incoming;
@@ -13,14 +14,13 @@ use http::header::{
     LAST_MODIFIED, LOCATION, RANGE,
 };
 use http::{HeaderMap, Method, StatusCode};
-use inlet_core::auth::Scope;
 use inlet_core::document::unhex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
-use self::conditions::{Conditions, Wanted, entity_tag, http_date};
+use self::conditions::{Conditions, Demand, Wanted, entity_tag, http_date};
 use self::incoming::IncomingFile;
 use crate::answer::{self, Answer, Handled};
 use crate::body::RequestBody;
@@ -61,11 +61,10 @@ pub(crate) async fn put(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     if content_length(&call.head.headers).is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max).into());
     }
-    let conditions = Conditions::of(&call.head.headers);
-    conditions.check(call, &key).await?;
-    let mut file = IncomingFile::new(call, body, bytes_max)?.on(conditions, &key);
-    let put = call.app.bucket.put(&key, &content_type, &mut file).await;
-    let meta = put.map_err(|failure| file.blame(failure))?;
+    let demand = Demand::of(call, &key).await?;
+    let mut file = IncomingFile::new(call, body, bytes_max)?;
+    let put = call.app.bucket.put_if(&key, &content_type, &mut file, &demand.precondition).await;
+    let meta = put.map_err(|failure| file.blame(failure))?.ok_or(demand.rejection)?;
     Ok(created(&meta))
 }
 
@@ -132,14 +131,13 @@ pub(crate) async fn post(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     }
 }
 
-/// Deletes a file, for which a token needs the scope `admin`, or abandons an upload of one.
+/// Deletes a file, or abandons an upload of one.
 pub(crate) async fn delete(call: &Call<'_>) -> Handled {
     let key = key(call)?;
     let query = call.query()?;
     if let Some(upload) = query.get("uploadId") {
         return uploads::abandon(call, &key, upload).await;
     }
-    call.authorize(Scope::Admin)?;
     let bucket = &call.app.bucket;
     if bucket.head(&key).await?.is_none() {
         return Err(Rejection::NotFound.into());

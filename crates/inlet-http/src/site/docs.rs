@@ -64,9 +64,10 @@ pub(crate) fn page(call: &Call<'_>) -> Answer {
 
 fn push_route(content: &mut String, route: &Route) {
     let Said { description, answers, headers } = said(route.endpoint);
-    let scope = match route.scope {
-        Some(scope) => format!("scope {scope}"),
-        None => "no token".to_owned(),
+    let scope = match (route.scope, route.scope_with) {
+        (Some(scope), Some((name, other))) => format!("scope {scope}; {other} with {name}"),
+        (Some(scope), None) => format!("scope {scope}"),
+        (None, _) => "no token".to_owned(),
     };
     let (anchor, method, path) = (anchor(route), &route.method, route.path);
     push(

@@ -56,6 +56,9 @@ fn operation(route: &Route, limits: &Limits) -> Value {
     if let Some(scope) = route.scope {
         operation["security"] = json!([{"token": []}, {"bearer": []}]);
         operation["x-scope"] = json!(scope.as_str());
+        if let Some((name, scope)) = route.scope_with {
+            operation["x-scope-with"] = json!({name: scope.as_str()});
+        }
     } else {
         operation["security"] = json!([]);
     }

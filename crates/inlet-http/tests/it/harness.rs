@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 /// A token for each scope, and one for all.
 pub(crate) const SAVE: &str = "save-token";
 pub(crate) const READ: &str = "read-token";
+pub(crate) const ADMIN: &str = "admin-token";
 pub(crate) const ALL: &str = "all-token";
 /// With all scopes, for the stream `orders` alone.
 pub(crate) const ORDERS: &str = "orders-token";
@@ -166,6 +167,7 @@ fn tokens() -> Tokens {
     let tokens = [
         token(SAVE, &[Scope::Save]),
         token(READ, &[Scope::Read]),
+        token(ADMIN, &[Scope::Admin]),
         token(ALL, &Scope::ALL),
         limited(ORDERS, &["orders"]),
         limited(TWO, &["orders", "returns"]),

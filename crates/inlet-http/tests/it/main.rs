@@ -11,6 +11,7 @@ mod lanes;
 mod read;
 mod rights;
 mod save;
+mod scopes;
 mod shutdown;
 mod site;
 mod slow;

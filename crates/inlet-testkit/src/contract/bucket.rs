@@ -8,8 +8,8 @@ use bytes::Bytes;
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
-    Bucket, BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta, PART_BYTES_MIN, Part,
-    PartNumber, UploadId,
+    Bucket, BucketKey, ByteRange, ByteStream, Finished, FixedBytes, Object, ObjectMeta,
+    PART_BYTES_MIN, Part, PartNumber, Precondition, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -47,6 +47,8 @@ macro_rules! bucket_contract {
             bucket_9_a_part_that_was_not_put_fails_it_and_the_upload_stays,
             bucket_10_an_abandoned_upload_leaves_nothing,
             bucket_10_an_upload_that_is_not_there_gives_none,
+            bucket_11_an_object_is_put_only_where_its_precondition_holds,
+            bucket_11_an_upload_is_finished_only_where_its_precondition_holds,
         }
     };
 }
@@ -311,7 +313,7 @@ pub async fn bucket_8_a_part_put_again_replaces_the_one_before_and_one_that_fail
     assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![second]));
     let same = put_part(&*bucket, &key, &upload, 1, "second!").await;
     assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![same]));
-    let done = bucket.finish_upload(&key, &upload, &[number(1)]).await.unwrap().unwrap();
+    let done = finish(&*bucket, &key, &upload, &[number(1)]).await;
     assert_eq!(done.bytes, 7);
     assert_eq!(text(&*bucket, "k").await.as_deref(), Some("second!"));
     assert_eq!(fixture.remains().await, Vec::<String>::new());
@@ -333,7 +335,7 @@ pub async fn bucket_9_the_named_parts_become_one_object_and_the_upload_is_gone(
 
     let bucket = fixture.open().await;
     let parts = [number(2), number(7)];
-    let meta = bucket.finish_upload(&key, &upload, &parts).await.unwrap().unwrap();
+    let meta = finish(&*bucket, &key, &upload, &parts).await;
     let mut digests = Sha256::new();
     for body in [first.as_str(), "the end"] {
         digests.update(Sha256::digest(body));
@@ -361,11 +363,12 @@ pub async fn bucket_9_a_part_that_was_not_put_fails_it_and_the_upload_stays(
     let upload = bucket.begin_upload(&key, "x/y").await.unwrap();
     let part = put_part(&*bucket, &key, &upload, 2, "two").await;
     let parts = [number(1), number(2)];
-    let failure = bucket.finish_upload(&key, &upload, &parts).await.unwrap_err();
+    let failure =
+        bucket.finish_upload(&key, &upload, &parts, &Precondition::None).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
     assert_eq!(bucket.head(&key).await.unwrap(), None);
     assert_eq!(bucket.parts(&key, &upload).await.unwrap(), Some(vec![part]));
-    bucket.finish_upload(&key, &upload, &parts[1..]).await.unwrap().unwrap();
+    finish(&*bucket, &key, &upload, &parts[1..]).await;
     assert_eq!(text(&*bucket, "k").await.as_deref(), Some("two"));
 }
 
@@ -390,7 +393,7 @@ pub async fn bucket_10_an_upload_that_is_not_there_gives_none(fixture: &dyn Buck
     put_part(&*bucket, &there, &open, 1, "one").await;
     let finished = bucket.begin_upload(&there, "x/y").await.unwrap();
     put_part(&*bucket, &there, &finished, 1, "one").await;
-    bucket.finish_upload(&there, &finished, &[number(1)]).await.unwrap().unwrap();
+    finish(&*bucket, &there, &finished, &[number(1)]).await;
     let never = ["0".repeat(32), "../../1".to_owned(), "x".to_owned()];
     let never = never.map(|id| (&there, UploadId::new(id).unwrap()));
     let absent = [(&other, open.clone()), (&there, finished)].into_iter().chain(never);
@@ -398,11 +401,68 @@ pub async fn bucket_10_an_upload_that_is_not_there_gives_none(fixture: &dyn Buck
         let mut body = FixedBytes::new("x");
         assert_eq!(bucket.put_part(key, &upload, number(1), &mut body).await.unwrap(), None);
         assert_eq!(bucket.parts(key, &upload).await.unwrap(), None, "{upload}");
-        assert_eq!(bucket.finish_upload(key, &upload, &[number(1)]).await.unwrap(), None);
+        let finished =
+            bucket.finish_upload(key, &upload, &[number(1)], &Precondition::None).await.unwrap();
+        assert_eq!(finished, Finished::UploadUnknown);
         bucket.abandon_upload(key, &upload).await.unwrap();
     }
     assert_eq!(bucket.parts(&there, &open).await.unwrap().unwrap().len(), 1);
     bucket.abandon_upload(&there, &open).await.unwrap();
+}
+
+/// The condition is about what is there when the last byte has come.
+pub async fn bucket_11_an_object_is_put_only_where_its_precondition_holds(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let put_if = async |precondition: &Precondition, body: &str| {
+        let mut stream = FixedBytes::new(body.to_owned());
+        bucket.put_if(&key("a/k"), "text/plain", &mut stream, precondition).await.unwrap()
+    };
+    let first = put_if(&Precondition::Absent, "first").await.expect("nothing was there");
+    assert_eq!(put_if(&Precondition::Absent, "second").await, None);
+    assert_eq!(text(&*bucket, "a/k").await.as_deref(), Some("first"));
+    let there = Precondition::Unchanged(first);
+    let third = put_if(&there, "the third").await.expect("the first was there");
+    assert_eq!(put_if(&there, "the fourth").await, None);
+    assert_eq!(bucket.head(&key("a/k")).await.unwrap(), Some(third.clone()));
+    assert_eq!(text(&*bucket, "a/k").await.as_deref(), Some("the third"));
+    bucket.delete(&key("a/k")).await.unwrap();
+    assert_eq!(put_if(&Precondition::Unchanged(third), "the fifth").await, None);
+    assert_eq!(bucket.head(&key("a/k")).await.unwrap(), None);
+    // A large object passes the same condition.
+    put(&*bucket, "large", "there").await;
+    let mut large = Generated::new(600);
+    let refused = bucket.put_if(&key("large"), "x/y", &mut large, &Precondition::Absent).await;
+    assert_eq!(refused.unwrap(), None);
+    assert_eq!(text(&*bucket, "large").await.as_deref(), Some("there"));
+    let mut large = Generated::new(600);
+    let made = bucket.put_if(&key("new"), "x/y", &mut large, &Precondition::Absent).await;
+    assert_eq!(made.unwrap().map(|meta| meta.bytes), Some(600 * PIECE_BYTES as u64));
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
+}
+
+/// The upload stays where the condition does not hold.
+pub async fn bucket_11_an_upload_is_finished_only_where_its_precondition_holds(
+    fixture: &dyn BucketFixture,
+) {
+    let bucket = fixture.open().await;
+    let k = key("k");
+    let there = put(&*bucket, "k", "there").await;
+    let upload = bucket.begin_upload(&k, "x/y").await.unwrap();
+    put_part(&*bucket, &k, &upload, 1, "in parts").await;
+    let finish = async |precondition: Precondition| {
+        bucket.finish_upload(&k, &upload, &[number(1)], &precondition).await.unwrap()
+    };
+    assert_eq!(finish(Precondition::Absent).await, Finished::PreconditionFailed);
+    assert_eq!(bucket.parts(&k, &upload).await.unwrap().unwrap().len(), 1);
+    let other = ObjectMeta { bytes: 99, ..there.clone() };
+    assert_eq!(finish(Precondition::Unchanged(other)).await, Finished::PreconditionFailed);
+    assert_eq!(text(&*bucket, "k").await.as_deref(), Some("there"));
+    let finished = finish(Precondition::Unchanged(there)).await;
+    assert!(matches!(finished, Finished::Object(meta) if meta.bytes == 8));
+    assert_eq!(text(&*bucket, "k").await.as_deref(), Some("in parts"));
+    assert_eq!(fixture.remains().await, Vec::<String>::new());
 }
 
 const PIECE_BYTES: usize = 16_384;
@@ -495,6 +555,18 @@ async fn put_part(
 ) -> Part {
     let mut stream = FixedBytes::new(Bytes::copy_from_slice(body.as_bytes()));
     bucket.put_part(key, upload, number(n), &mut stream).await.unwrap().unwrap()
+}
+
+async fn finish(
+    bucket: &dyn Bucket,
+    key: &BucketKey,
+    upload: &UploadId,
+    parts: &[PartNumber],
+) -> ObjectMeta {
+    match bucket.finish_upload(key, upload, parts, &Precondition::None).await.unwrap() {
+        Finished::Object(meta) => meta,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn read(mut object: Object) -> String {

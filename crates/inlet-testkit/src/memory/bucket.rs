@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
-    Bucket, BucketKey, ByteRange, ByteStream, Clock, Object, ObjectMeta, Part, PartNumber, UploadId,
+    Bucket, BucketKey, ByteRange, ByteStream, Clock, Finished, Object, ObjectMeta, Part,
+    PartNumber, Precondition, UploadId,
 };
 use sha2::{Digest, Sha256};
 
@@ -74,12 +75,13 @@ impl Default for MemoryBucket {
 
 #[async_trait]
 impl Bucket for MemoryBucket {
-    async fn put(
+    async fn put_if(
         &self,
         key: &BucketKey,
         content_type: &str,
         body: &mut dyn ByteStream,
-    ) -> Result<ObjectMeta, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
         let bytes = whole(body).await?;
         let meta = ObjectMeta {
             key: key.clone(),
@@ -88,8 +90,12 @@ impl Bucket for MemoryBucket {
             sha256: hex(&Sha256::digest(&bytes)),
             modified: self.clock.now(),
         };
-        self.objects().insert(key.clone(), (meta.clone(), bytes));
-        Ok(meta)
+        let mut objects = self.objects();
+        if !precondition.holds(objects.get(key).map(|(meta, _)| meta)) {
+            return Ok(None);
+        }
+        objects.insert(key.clone(), (meta.clone(), bytes));
+        Ok(Some(meta))
     }
 
     async fn get(
@@ -175,9 +181,12 @@ impl Bucket for MemoryBucket {
         key: &BucketKey,
         upload: &UploadId,
         parts: &[PartNumber],
-    ) -> Result<Option<ObjectMeta>, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Finished, Failure> {
         let mut uploads = self.uploads();
-        let Some(unfinished) = uploads.get(key, upload) else { return Ok(None) };
+        let Some(unfinished) = uploads.get(key, upload) else {
+            return Ok(Finished::UploadUnknown);
+        };
         let (mut bytes, mut digests) = (BytesMut::new(), Sha256::new());
         for number in parts {
             let Some((_, body)) = unfinished.parts.get(number) else {
@@ -194,9 +203,13 @@ impl Bucket for MemoryBucket {
             sha256: format!("{}-{}", hex(&digests.finalize()), parts.len()),
             modified: self.clock.now(),
         };
-        self.objects().insert(key.clone(), (meta.clone(), bytes.freeze()));
+        let mut objects = self.objects();
+        if !precondition.holds(objects.get(key).map(|(meta, _)| meta)) {
+            return Ok(Finished::PreconditionFailed);
+        }
+        objects.insert(key.clone(), (meta.clone(), bytes.freeze()));
         uploads.open.remove(upload.as_str());
-        Ok(Some(meta))
+        Ok(Finished::Object(meta))
     }
 
     async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use inlet_core::document::{Timestamp, hex, unhex};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BucketKey, ObjectMeta, Part, PartNumber, UploadId};
+use inlet_core::ports::{BucketKey, Finished, Part, PartNumber, Precondition, UploadId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -146,8 +146,11 @@ pub(super) fn finish(
     upload: &UploadId,
     numbers: &[PartNumber],
     now: Timestamp,
-) -> Result<Option<ObjectMeta>, Failure> {
-    let Some(locked) = Locked::open(layout, key, upload)? else { return Ok(None) };
+    precondition: &Precondition,
+) -> Result<Finished, Failure> {
+    let Some(locked) = Locked::open(layout, key, upload)? else {
+        return Ok(Finished::UploadUnknown);
+    };
     let failed = |error| files::failure(error, "finish the upload in", &locked.directory);
     let lying = lying(&locked.directory).map_err(failed)?;
     let mut digests = Sha256::new();
@@ -167,9 +170,12 @@ pub(super) fn finish(
         whole = whole.copy(&mut part, one.part.bytes)?;
     }
     let sha256 = format!("{}-{}", hex(&digests.finalize()), named.len());
-    let meta = whole.commit(layout, key, locked.about.content_type.clone(), sha256, now)?;
+    let content_type = locked.about.content_type.clone();
+    let Some(meta) = whole.commit(layout, key, content_type, sha256, now, precondition)? else {
+        return Ok(Finished::PreconditionFailed);
+    };
     remove(layout, &locked.directory);
-    Ok(Some(meta))
+    Ok(Finished::Object(meta))
 }
 
 /// Removes the upload, if there is such a one.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use inlet_core::document::Timestamp;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BucketKey, ObjectMeta};
+use inlet_core::ports::{BucketKey, ObjectMeta, Precondition};
 
 use super::PIECE_BYTES;
 use super::direct::Direct;
@@ -151,7 +151,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes it the object with that key, in place of the one that is there.
+    /// Makes it the object with that key, in place of the one that is there, if that is as
+    /// `precondition` has it.
     pub(super) fn commit(
         mut self,
         layout: &Layout,
@@ -159,11 +160,16 @@ impl Upload {
         content_type: String,
         sha256: String,
         now: Timestamp,
-    ) -> Result<ObjectMeta, Failure> {
+        precondition: &Precondition,
+    ) -> Result<Option<ObjectMeta>, Failure> {
         let path = layout.object(key);
         let failed = |error| files::failure(error, "put the object", &path);
         let _lock = layout.lock(key)?;
         let before = meta::current(layout, key)?;
+        if !precondition.holds(before.as_ref().map(|told| told.meta(key)).as_ref()) {
+            layout.prune(key);
+            return Ok(None);
+        }
         self.write_rest().map_err(failed)?;
         let modified = self.stamp(now, before.as_ref()).map_err(failed)?;
         self.sync().map_err(failed)?;
@@ -177,7 +183,7 @@ impl Upload {
         fs::rename(&self.path, &path).map_err(failed)?;
         self.committed = true;
         files::sync_directory(layout::parent(&path)).map_err(failed)?;
-        Ok(meta)
+        Ok(Some(meta))
     }
 
     /// Gives the file a modification time that tells it from the object that is there: `now`, or

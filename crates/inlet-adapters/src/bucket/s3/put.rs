@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::complete_multipart_upload::{
+    CompleteMultipartUploadError, CompleteMultipartUploadOutput,
+};
 use aws_sdk_s3::primitives::ByteStream as Body;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BucketKey, ByteStream, Clock, ObjectMeta, SystemClock};
+use inlet_core::ports::{BucketKey, ByteStream, Clock, ObjectMeta, Precondition, SystemClock};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
+use super::condition::{self, Guard, guard};
 use super::parts::{CUT, CUT_RULE, Composite, PART_BYTES, PARTS_MAX, part_bytes};
 use super::{S3Bucket, failure};
 
@@ -24,29 +28,33 @@ use super::{S3Bucket, failure};
 /// a slow line; S3 may take minutes for many parts.
 const ATTEMPT_S: u64 = 300;
 
-/// Puts the whole of `body`, or nothing.
+/// Puts the whole of `body`, or nothing: `None` where the precondition does not hold.
 pub(super) async fn put(
     bucket: &S3Bucket,
     key: &BucketKey,
     content_type: &str,
     body: &mut dyn ByteStream,
-) -> Result<ObjectMeta, Failure> {
+    precondition: &Precondition,
+) -> Result<Option<ObjectMeta>, Failure> {
     let mut source = Source { body, rest: Bytes::new() };
     let first = source.part(1).await?;
-    let (bytes, sha256) = if first.len() < PART_BYTES {
-        (first.len() as u64, whole(bucket, key, content_type, first).await?)
+    let put = if first.len() < PART_BYTES {
+        let bytes = first.len() as u64;
+        let digest = whole(bucket, key, content_type, first, precondition).await?;
+        digest.map(|digest| (bytes, digest))
     } else {
         let upload = Upload::begin(bucket, key, content_type).await?;
         match upload.send(first, &mut source).await {
-            Ok(sent) => upload.finish(key, sent).await?,
+            Ok(sent) => upload.finish(key, sent, precondition).await?,
             Err(failure) => {
                 upload.abandon().await;
                 return Err(failure);
             }
         }
     };
+    let Some((bytes, sha256)) = put else { return Ok(None) };
     let (key, content_type) = (key.clone(), content_type.to_owned());
-    Ok(ObjectMeta { key, bytes, content_type, sha256, modified: SystemClock.now() })
+    Ok(Some(ObjectMeta { key, bytes, content_type, sha256, modified: SystemClock.now() }))
 }
 
 /// Puts all of it in one call; gives its checksum.
@@ -55,21 +63,34 @@ async fn whole(
     key: &BucketKey,
     content_type: &str,
     bytes: Bytes,
-) -> Result<String, Failure> {
+    precondition: &Precondition,
+) -> Result<Option<String>, Failure> {
     let digest = Sha256::digest(&bytes);
-    let said = bucket
-        .client
-        .put_object()
-        .bucket(&bucket.name)
-        .key(bucket.object(key))
-        .content_type(content_type)
-        .checksum_algorithm(ChecksumAlgorithm::Sha256)
-        .checksum_sha256(base64::encode(digest))
-        .body(Body::from(bytes))
-        .send()
-        .await;
-    said.map_err(|error| failure::failure(&error, "put", bucket.place(key)))?;
-    Ok(hex(&digest))
+    let Some(mut guard) = guard(bucket, key, precondition).await? else { return Ok(None) };
+    loop {
+        let said = bucket
+            .client
+            .put_object()
+            .bucket(&bucket.name)
+            .key(bucket.object(key))
+            .content_type(content_type)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .checksum_sha256(base64::encode(digest))
+            .set_if_match(guard.if_match.clone())
+            .set_if_none_match(guard.if_none_match.clone())
+            .body(Body::from(bytes.clone()))
+            .send()
+            .await;
+        return match said {
+            Ok(_) => Ok(Some(hex(&digest))),
+            Err(error) if guard.is_unknown(&error) => {
+                guard = Guard::default();
+                continue;
+            }
+            Err(error) if condition::has_failed(&error) => Ok(None),
+            Err(error) => Err(failure::failure(&error, "put", bucket.place(key))),
+        };
+    }
 }
 
 /// The body, cut into parts.
@@ -230,33 +251,41 @@ impl Upload {
     }
 
     /// Makes the object from what was sent; gives its size and checksum.
-    async fn finish(self, key: &BucketKey, sent: Sent) -> Result<(u64, String), Failure> {
+    async fn finish(
+        self,
+        key: &BucketKey,
+        sent: Sent,
+        precondition: &Precondition,
+    ) -> Result<Option<(u64, String)>, Failure> {
         let Sent { parts, bytes, composite } = sent;
         let checksum = composite.finish();
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let said = self
-            .bucket
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.bucket.name)
-            .key(&self.object)
-            .upload_id(&self.id)
-            .multipart_upload(parts)
-            .customize()
-            .config_override(patient())
-            .send()
-            .await;
-        let Err(error) = said else {
-            self.open.store(false, Ordering::Relaxed);
-            return Ok((bytes, checksum));
+        let guarded = match guard(&self.bucket, key, precondition).await {
+            Ok(Some(guard)) => complete(&self.bucket, key, &self.id, parts, guard).await,
+            Ok(None) => {
+                self.abandon().await;
+                return Ok(None);
+            }
+            Err(failure) => {
+                self.abandon().await;
+                return Err(failure);
+            }
         };
+        let Err(error) = guarded else {
+            self.open.store(false, Ordering::Relaxed);
+            return Ok(Some((bytes, checksum)));
+        };
+        if condition::has_failed(&error) {
+            self.abandon().await;
+            return Ok(None);
+        }
         // The answer to an earlier try may have got lost, and the upload is no more.
         if error.code() == Some("NoSuchUpload")
             && let Ok(Some(there)) = self.bucket.described(key).await
             && there.sha256 == checksum
         {
             self.open.store(false, Ordering::Relaxed);
-            return Ok((bytes, checksum));
+            return Ok(Some((bytes, checksum)));
         }
         let failure = failure::failure(&error, "finish putting", self.place.clone());
         self.abandon().await;
@@ -288,6 +317,35 @@ async fn give_up(client: &Client, name: &str, object: &str, id: &str) {
         // A rule of the bucket removes what could not be given up after some days.
         let error = failure::failure(&error, "give up putting", format!("s3://{name}/{object}"));
         tracing::warn!(%error, "parts of an unfinished upload are left behind");
+    }
+}
+
+/// Makes the object from its parts.
+pub(super) async fn complete(
+    bucket: &S3Bucket,
+    key: &BucketKey,
+    upload: &str,
+    parts: CompletedMultipartUpload,
+    mut guard: Guard,
+) -> Result<CompleteMultipartUploadOutput, SdkError<CompleteMultipartUploadError>> {
+    loop {
+        let said = bucket
+            .client
+            .complete_multipart_upload()
+            .bucket(&bucket.name)
+            .key(bucket.object(key))
+            .upload_id(upload)
+            .multipart_upload(parts.clone())
+            .set_if_match(guard.if_match.clone())
+            .set_if_none_match(guard.if_none_match.clone())
+            .customize()
+            .config_override(patient())
+            .send()
+            .await;
+        match said {
+            Err(error) if guard.is_unknown(&error) => guard = Guard::default(),
+            said => return said,
+        }
     }
 }
 

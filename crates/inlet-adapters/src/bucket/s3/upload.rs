@@ -18,11 +18,14 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BucketKey, ByteStream, ObjectMeta, Part, PartNumber, UploadId};
+use inlet_core::ports::{
+    BucketKey, ByteStream, Finished, Part, PartNumber, Precondition, UploadId,
+};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::put::patient;
+use super::condition::{self, guard};
+use super::put::complete;
 use super::{S3Bucket, checksum, failure};
 
 /// How many pieces of a part wait for the wire at most.
@@ -120,8 +123,11 @@ pub(super) async fn finish(
     key: &BucketKey,
     upload: &UploadId,
     numbers: &[PartNumber],
-) -> Result<Option<ObjectMeta>, Failure> {
-    let Some(listed) = all(bucket, key, upload).await? else { return Ok(None) };
+    precondition: &Precondition,
+) -> Result<Finished, Failure> {
+    let Some(listed) = all(bucket, key, upload).await? else {
+        return Ok(Finished::UploadUnknown);
+    };
     let mut named = Vec::with_capacity(numbers.len());
     for number in numbers {
         let Some(part) = listed.get(number) else {
@@ -137,24 +143,21 @@ pub(super) async fn finish(
                 .build(),
         );
     }
-    let said = bucket
-        .client
-        .complete_multipart_upload()
-        .bucket(&bucket.name)
-        .key(bucket.object(key))
-        .upload_id(upload.as_str())
-        .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(named)).build())
-        .customize()
-        .config_override(patient())
-        .send()
-        .await;
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(named)).build();
+    let Some(guard) = guard(bucket, key, precondition).await? else {
+        return Ok(Finished::PreconditionFailed);
+    };
+    let said = complete(bucket, key, upload.as_str(), parts, guard).await;
+    if said.as_ref().is_err_and(condition::has_failed) {
+        return Ok(Finished::PreconditionFailed);
+    }
     // Where the answer to an earlier try got lost, the upload is no more, and the object is there.
     if let Err(error) = said
         && !is_no_upload(&error)
     {
         return Err(failure::failure(&error, "finish putting", bucket.place(key)));
     }
-    bucket.described(key).await
+    Ok(bucket.described(key).await?.map_or(Finished::UploadUnknown, Finished::Object))
 }
 
 /// Gives up an upload.

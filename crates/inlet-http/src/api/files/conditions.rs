@@ -4,9 +4,10 @@ use http::header::{
     HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE,
 };
+use inlet_core::auth::Scope;
 use inlet_core::document::Timestamp;
 use inlet_core::error::Error;
-use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
+use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta, Precondition};
 use inlet_core::rejection::Rejection;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,21 +36,8 @@ impl Conditions {
         Self { if_match: tags(headers, &IF_MATCH), if_none_match: tags(headers, &IF_NONE_MATCH) }
     }
 
-    /// Whether there are any.
-    pub(super) fn are_there(&self) -> bool {
-        !self.if_match.is_empty() || !self.if_none_match.is_empty()
-    }
-
-    /// Checks them against what is there now, before it is replaced.
-    pub(super) async fn check(&self, call: &Call<'_>, key: &BucketKey) -> Result<(), Error> {
-        if self.are_there() {
-            self.hold_for(call.app.bucket.head(key).await?.as_ref())?;
-        }
-        Ok(())
-    }
-
-    /// Checks them against what is there, which is to be replaced.
-    pub(super) fn hold_for(&self, there: Option<&ObjectMeta>) -> Result<(), Rejection> {
+    /// Checks them against the file that is to be replaced.
+    fn check(&self, there: Option<&ObjectMeta>) -> Result<(), Rejection> {
         let fits = |tags: &[String]| there.is_some_and(|meta| matches(tags, meta, false));
         if !self.if_match.is_empty() && !fits(&self.if_match) {
             return Err(Rejection::PreconditionFailed(
@@ -94,6 +82,43 @@ impl Conditions {
         match range.filter(|_| is_still_ranged(meta, headers)) {
             Some(range) => bytes_of(range, meta.bytes),
             None => Ok(Wanted::Whole),
+        }
+    }
+}
+
+/// The state that a key must be in for a request to put a file there.
+#[derive(Debug)]
+pub(super) struct Demand {
+    /// The state, for the bucket to check once all bytes have come.
+    pub(super) precondition: Precondition,
+    /// The answer where it does not hold then.
+    pub(super) rejection: Rejection,
+}
+
+impl Demand {
+    /// Checks the request's conditions and its token against the file that is there now, before
+    /// its body is read, and demands that nothing changes until it has come.
+    pub(super) async fn of(call: &Call<'_>, key: &BucketKey) -> Result<Self, Error> {
+        let conditions = Conditions::of(&call.head.headers);
+        let may_replace = call.may(Scope::Admin);
+        let has_conditions =
+            !conditions.if_match.is_empty() || !conditions.if_none_match.is_empty();
+        if may_replace && !has_conditions {
+            let rejection = Rejection::PreconditionFailed("the file was changed meanwhile");
+            return Ok(Self { precondition: Precondition::None, rejection });
+        }
+        let there = call.app.bucket.head(key).await?;
+        conditions.check(there.as_ref())?;
+        let rejection = match may_replace {
+            true => Rejection::PreconditionFailed(
+                "the file was put or changed by another request while this one came",
+            ),
+            false => Rejection::ScopeMissing(Scope::Admin),
+        };
+        match there {
+            Some(_) if !may_replace => Err(rejection.into()),
+            Some(meta) => Ok(Self { precondition: Precondition::Unchanged(meta), rejection }),
+            None => Ok(Self { precondition: Precondition::Absent, rejection }),
         }
     }
 }

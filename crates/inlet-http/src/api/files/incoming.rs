@@ -9,13 +9,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{Bucket, BucketKey, ByteStream};
+use inlet_core::ports::ByteStream;
 use inlet_core::rejection::Rejection;
 use inlet_server::{ConnectionState, PacedBody, PacedBodyError};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::conditions::Conditions;
 use super::too_large;
 use crate::body::RequestBody;
 use crate::call::Call;
@@ -36,9 +35,6 @@ pub(super) struct IncomingFile<'a> {
     bytes_max: u64,
     sha256: Option<Expected<Sha256>>,
     md5: Option<Expected<Md5>>,
-    bucket: &'a dyn Bucket,
-    /// What must still hold once all has come.
-    conditions: Option<(Conditions, BucketKey)>,
     /// Why it was broken off, where that is the client's doing.
     rejection: Option<Rejection>,
 }
@@ -104,16 +100,8 @@ impl<'a> IncomingFile<'a> {
                 }
                 None => None,
             },
-            bucket: &*call.app.bucket,
-            conditions: None,
             rejection: None,
         })
-    }
-
-    /// With conditions that must still hold once all has come.
-    pub(super) fn on(mut self, conditions: Conditions, key: &BucketKey) -> Self {
-        self.conditions = Some((conditions, key.clone())).filter(|(some, _)| some.are_there());
-        self
     }
 
     /// Why it was not put: through the client's doing, or as `failure` says.
@@ -144,18 +132,15 @@ impl<'a> IncomingFile<'a> {
     }
 
     /// The next piece, once it is counted and hashed; at the end, whether all is as it should.
-    async fn step(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn step(&mut self) -> Result<Option<Bytes>, Rejection> {
         let Some(piece) = self.pull().await? else {
             self.sha256.take().map_or(Ok(()), Expected::check)?;
             self.md5.take().map_or(Ok(()), Expected::check)?;
-            if let Some((conditions, key)) = self.conditions.take() {
-                conditions.hold_for(self.bucket.head(&key).await?.as_ref())?;
-            }
             return Ok(None);
         };
         self.came += piece.len() as u64;
         if self.came > self.bytes_max {
-            return Err(too_large(self.bytes_max).into());
+            return Err(too_large(self.bytes_max));
         }
         if let Some(expected) = &mut self.sha256 {
             expected.hash.update(&piece);
@@ -172,8 +157,7 @@ impl ByteStream for IncomingFile<'_> {
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         match self.step().await {
             Ok(piece) => piece.map(Ok),
-            Err(Error::Failed(failure)) => Some(Err(failure)),
-            Err(Error::Rejected(rejection)) => {
+            Err(rejection) => {
                 let failure = Failure::new(FailureKind::Refused, "take", "the client's bytes")
                     .because(rejection.to_string());
                 self.rejection = Some(rejection);

@@ -3,13 +3,13 @@
 use http::StatusCode;
 use http::header::{ETAG, HeaderValue};
 use inlet_core::ports::{
-    BucketKey, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, UploadId,
+    BucketKey, Finished, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, UploadId,
 };
 use inlet_core::rejection::Rejection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::conditions::Conditions;
+use super::conditions::Demand;
 use super::incoming::IncomingFile;
 use super::{content_type, created, name, too_large};
 use crate::answer::{self, Handled};
@@ -27,7 +27,7 @@ struct Wish {
 pub(super) async fn begin(call: &Call<'_>, key: &BucketKey, body: RequestBody<'_>) -> Handled {
     call.body(body).await?;
     let content_type = content_type(&call.head.headers)?;
-    Conditions::of(&call.head.headers).check(call, key).await?;
+    Demand::of(call, key).await?;
     let upload = call.app.bucket.begin_upload(key, &content_type).await?;
     let begun = json!({
         "key": name(key),
@@ -101,9 +101,12 @@ pub(super) async fn finish(
         return Err(invalid.into());
     }
     check_sizes(&wanted, &put, call.app.intake.limits().file_bytes_max)?;
-    Conditions::of(&call.head.headers).check(call, key).await?;
-    let finished = bucket.finish_upload(key, &upload, &wanted).await?;
-    Ok(created(&finished.ok_or(Rejection::UploadUnknown)?))
+    let demand = Demand::of(call, key).await?;
+    match bucket.finish_upload(key, &upload, &wanted, &demand.precondition).await? {
+        Finished::Object(meta) => Ok(created(&meta)),
+        Finished::PreconditionFailed => Err(demand.rejection.into()),
+        Finished::UploadUnknown => Err(Rejection::UploadUnknown.into()),
+    }
 }
 
 /// Removes what was put.

@@ -93,12 +93,14 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
             description: "Puts a file, streamed: it is there once it is whole, checked and on \
                 disk, in place of the one before; one that breaks off changes nothing. With \
                 `uploadId` and `partNumber` the body is a part of an upload that was begun; it \
-                needs Content-Length. `If-None-Match: *` puts it only where there is none, \
-                If-Match only in place of that one; of two at once the later stays.",
+                needs Content-Length. A token with the scope save creates files; to replace one \
+                it needs admin as well. `If-None-Match: *` puts it only where there is none, \
+                If-Match only in place of that one.",
             answers: &[
                 (201, "The file is there"),
                 (200, "The part is there"),
                 (400, "The checksum does not fit; nothing was kept"),
+                (403, "A file is there, and the token may not replace it"),
                 (412, "The condition does not hold"),
                 (503, "There is no room; nothing was kept. Retry-After says when to try again"),
             ],
@@ -134,8 +136,8 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
             headers: &["Content-Type", "If-None-Match", "If-Match"],
         },
         Endpoint::FileDelete => plain(
-            "Deletes the file, for which the token needs the scope admin; with `uploadId` it \
-             abandons the upload and removes its parts, for which save is enough.",
+            "Deletes the file; with `uploadId` it abandons the upload and removes its parts, for \
+             which a token needs the scope save instead.",
             &[(204, "It is gone"), (404, "There is no such file")],
         ),
         Endpoint::Landing => plain(
