@@ -10,9 +10,10 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use inlet_core::failure::{Failure, FailureKind};
 
 pub(crate) use self::calls::Calls;
-pub(crate) use self::failure::{code, failure};
+pub(crate) use self::failure::{class_of, code, failure, is_refused};
 
 /// How long a connection may take, in seconds. Endpoints are in the same region or VPC.
 const CONNECT_S: u64 = 2;
@@ -20,8 +21,6 @@ const CONNECT_S: u64 = 2;
 const ATTEMPT_S: u64 = 30;
 /// How often a call is tried in all, with exponential back-off and jitter between.
 const ATTEMPTS_MAX: u32 = 3;
-/// The region where the environment names none.
-const REGION: &str = "us-east-1";
 
 /// Where Amazon's services are and who we are there, read once from the environment as every
 /// tool of Amazon's does: `AWS_REGION`, `AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
@@ -36,7 +35,7 @@ impl Aws {
     /// Reads the environment. Nothing is asked of any service.
     pub async fn from_environment() -> Self {
         let client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let mut config = aws_config::defaults(BehaviorVersion::latest())
+        let config = aws_config::defaults(BehaviorVersion::latest())
             .http_client(client)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
             .timeout_config(
@@ -47,10 +46,22 @@ impl Aws {
             )
             .load()
             .await;
-        if config.region().is_none() {
-            config = config.into_builder().region(Region::from_static(REGION)).build();
-        }
         Self { config }
+    }
+
+    /// Whether the environment names a region. Where it names none nothing is asked of any
+    /// region: what is found in one that nobody named is not what was meant.
+    ///
+    /// # Errors
+    /// [`FailureKind::Refused`], naming the setting with this `url`.
+    pub(crate) fn needs_region(&self, url: &str) -> Result<(), Failure> {
+        if self.config.region().is_some() {
+            return Ok(());
+        }
+        Err(Failure::new(FailureKind::Refused, "find the region of", url).hint(
+            "name it: AWS_REGION, as in AWS_REGION=eu-central-1, or `region` in the profile of \
+             AWS_PROFILE",
+        ))
     }
 
     /// The same services, reached at `url` (`http://127.0.0.1:5000`), with this key: for tests
@@ -69,7 +80,7 @@ impl Aws {
             .config
             .into_builder()
             .endpoint_url(url)
-            .region(Region::from_static(REGION))
+            .region(Region::from_static("us-east-1"))
             .credentials_provider(provider)
             .build();
         Self { config }

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod contract;
 pub mod fault;
 pub mod memory;
+pub mod proxy;
 pub mod sample;
 pub mod server;
 pub mod simulated_disk;

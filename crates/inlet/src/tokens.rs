@@ -65,7 +65,7 @@ pub(crate) async fn first(
         // Another process, on another directory, made the first.
         Ok(_) => Ok(Known::Listed),
         Err(Error::Failed(failure))
-            if failure.kind() == FailureKind::Refused && !url.starts_with("file:") =>
+            if failure.kind() == FailureKind::Denied && !url.starts_with("file:") =>
         {
             let hint = "make one with `inlet token add NAME --secrets URL`; it is taken up here";
             tracing::warn!(hint, "there is no token yet, and this process may not make one");
@@ -97,7 +97,7 @@ mod tests {
         }
 
         async fn swap(&self, name: &str, _: Option<&[u8]>, _: &[u8]) -> Result<Swapped, Failure> {
-            Err(Failure::new(FailureKind::Refused, "keep the secret", name))
+            Err(Failure::new(FailureKind::Denied, "keep the secret", name))
         }
     }
 

@@ -249,13 +249,15 @@ pub(crate) async fn queue(
         Url { scheme: "log", rest: "", .. } => {
             log_queue(settings, data, instance, &engines.store, queue_use).await
         }
-        Url { scheme: "sqs", .. } => {
+        Url { scheme: "sqs" | "https" | "http", .. } => {
             #[cfg(feature = "aws")]
             return aws::queue(&settings.queue, &engines.bucket, queue_use).await;
             #[cfg(not(feature = "aws"))]
             left_out("queue", "Amazon's services", "aws")
         }
-        url => Err(url.unknown("log:, sqs://NAME and sqs://HOST/ACCOUNT/NAME")),
+        url => {
+            Err(url.unknown("log:, sqs://NAME and https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"))
+        }
     }
 }
 

@@ -47,8 +47,9 @@ struct Seen {
 impl S3Bucket {
     /// Opens the bucket at `url`, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
     ///
-    /// Fails as [`FailureKind::Refused`] where the URL is none, the bucket is not there, or this
-    /// identity may not use it; as [`FailureKind::Unavailable`] where the service is away.
+    /// Fails as [`FailureKind::Refused`] where the URL is none or no region is named, as
+    /// [`FailureKind::Missing`] where the bucket is not there, as [`FailureKind::Denied`] where this
+    /// identity may not use it, and as [`FailureKind::Unavailable`] where the service is away.
     pub async fn open(aws: &Aws, url: &str) -> Result<Self, Failure> {
         let bucket = Self::open_unseen(aws, url)?;
         let there = bucket.client.head_bucket().bucket(&bucket.name).send().await;
@@ -71,6 +72,7 @@ impl S3Bucket {
         if !prefix.is_empty() && BucketKey::new(prefix).is_err() {
             return Err(refused("a prefix is segments with / between them, none `.` or `..`"));
         }
+        aws.needs_region(url)?;
         // Names of buckets are no host names elsewhere than at Amazon's.
         let path_style = aws.config().endpoint_url().is_some();
         let config = aws_sdk_s3::config::Builder::from(aws.config()).force_path_style(path_style);

@@ -37,12 +37,13 @@ use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BatchLimit, Bucket, Delivered, Delivery, Depth, Outcome, Queue};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use self::message::{AROUND_BYTES_MAX, Parcel, Read};
+use self::message::{Parcel, Read};
 use self::name::QueueName;
 use self::receiver::{DeadLetters, Place, Receiver};
-use self::sender::Sender;
+use self::sender::{SendFailed, Sender};
 use crate::aws::{self, Aws, Calls};
 use crate::overflow::Overflow;
 
@@ -53,8 +54,12 @@ pub use self::options::SqsOptions;
 const VISIBILITY_S: u32 = 30;
 /// SQS's own limit for a message and for a call's messages together, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// The smallest limit of a message that leaves room for anything, in bytes.
-const MESSAGE_BYTES_MIN: usize = 4 * AROUND_BYTES_MAX;
+/// The smallest limit that a queue can have for its messages, in bytes.
+/// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html>.
+const MESSAGE_BYTES_MIN: usize = 1 << 10;
+/// How often documents are sent in all while the queue's limit for a message turns out to be
+/// smaller than was known.
+const FITTINGS_MAX: u32 = 3;
 
 /// A [`Queue`] in Amazon SQS, or in anything that speaks its API.
 ///
@@ -96,8 +101,9 @@ impl SqsQueue {
     /// Opens the queue that `url` names (`sqs://NAME` or `sqs://HOST/ACCOUNT/NAME`) to send and
     /// to receive. Documents too large for a message lie in `overflow` meanwhile.
     ///
-    /// Asks SQS for the queue's attributes. Fails as [`FailureKind::Refused`] where there is no
-    /// such queue, or the credentials are wrong or may not use it.
+    /// Asks SQS for the queue's attributes. Fails as [`FailureKind::Refused`] where the URL is none
+    /// or no region is named, as [`FailureKind::Missing`] where there is no such queue, and as
+    /// [`FailureKind::Denied`] where the credentials are wrong or may not use it.
     pub async fn open(
         aws: &Aws,
         url: &str,
@@ -110,11 +116,9 @@ impl SqsQueue {
         let bytes_max = number(QueueAttributeName::MaximumMessageSize)
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(MESSAGE_BYTES_MAX);
-        if bytes_max < queue.sender.bytes_max() {
-            queue.sender = queue.sender.with_bytes_max(bytes_max.max(MESSAGE_BYTES_MIN));
-        }
+        queue.sender.limit_message(bytes_max);
         let dead_letters = match found.get(&QueueAttributeName::RedrivePolicy) {
-            Some(policy) => queue.dead_letters(policy).await,
+            Some(policy) => queue.dead_letters(policy),
             None => {
                 tracing::warn!(
                     url,
@@ -144,13 +148,17 @@ impl SqsQueue {
         options: &SqsOptions,
     ) -> Result<Self, Failure> {
         let name = QueueName::parse(url)?;
+        if name.region().is_none() {
+            aws.needs_region(url)?;
+        }
         let (calls, calls_sending) = (Calls::default(), Calls::default());
         let client = client(aws, &name, &calls, None);
         let sending = client_for_sending(aws, &name, &calls_sending, options);
         let queue_url = match &name {
             QueueName::Own(own) => find(&client, own, None, url).await?,
-            QueueName::Full { host, account, name } => {
-                format!("{}://{host}/{account}/{name}", scheme(aws, host))
+            QueueName::Full { scheme, host, account, name } => {
+                let scheme = scheme.unwrap_or_else(|| scheme_of(aws, host));
+                format!("{scheme}://{host}/{account}/{name}")
             }
         };
         let bytes_max = options.message_bytes_max.clamp(MESSAGE_BYTES_MIN, MESSAGE_BYTES_MAX);
@@ -210,32 +218,24 @@ impl SqsQueue {
         Ok(output.attributes.unwrap_or_default())
     }
 
-    /// The dead-letter queue of the redrive policy. One that can't be found is told: what is in
-    /// it is drained once it can be.
-    async fn dead_letters(&mut self, policy: &str) -> Option<DeadLetters> {
+    /// The dead-letter queue of the redrive policy. Its URL is asked for when it is first looked
+    /// at: one that can't be found yet is drained once it can be.
+    fn dead_letters(&mut self, policy: &str) -> Option<DeadLetters> {
         let Ok(policy) = serde_json::from_str::<RedrivePolicy>(policy) else {
             tracing::warn!(policy, "the queue's redrive policy can't be read");
             return None;
         };
         let mut parts = policy.target_arn.split(':').skip(4);
-        let (account, name) = (parts.next()?, parts.next()?);
+        let (account, name) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let deliveries_max = policy.deliveries_max();
-        let url = match find(&self.client, name, Some(account), name).await {
-            Ok(url) => url,
-            Err(failure) => {
-                tracing::warn!(%failure, "the dead-letter queue can't be drained from here");
-                return None;
-            }
-        };
-        let dead_letter_queue = name.to_owned();
-        self.redrive = Some(Redrive { deliveries_max, dead_letter_queue });
+        self.redrive = Some(Redrive { deliveries_max, dead_letter_queue: name.clone() });
         let why = format!("delivered {deliveries_max} times without being stored");
-        Some(DeadLetters { url, why })
+        Some(DeadLetters { name, account, url: OnceCell::new(), why })
     }
 
     /// The document as it goes into a message; a large one leaves its body in the bucket.
     async fn parcel(&self, document: &Document) -> Result<Parcel, Failure> {
-        if document.body.len() + AROUND_BYTES_MAX <= self.sender.bytes_max() {
+        if document.body.len() <= self.sender.bytes_max() {
             let parcel = Parcel::new(document);
             if parcel.bytes() <= self.sender.bytes_max() {
                 return Ok(parcel);
@@ -257,11 +257,24 @@ impl Queue for SqsQueue {
             return Ok(());
         }
         self.sender.has_room()?;
-        let mut parcels = Vec::with_capacity(documents.len());
-        for document in documents {
-            parcels.push(self.parcel(document).await?);
+        let mut left: Vec<&Document> = documents.iter().collect();
+        for _ in 0..FITTINGS_MAX {
+            let mut parcels = Vec::with_capacity(left.len());
+            for document in &left {
+                parcels.push(self.parcel(document).await?);
+            }
+            match self.sender.send(parcels).await {
+                Ok(()) => return Ok(()),
+                Err(SendFailed::Failure(failure)) => return Err(failure),
+                // They go again by the limit that the queue has told.
+                Err(SendFailed::TooLarge(refused)) => {
+                    left =
+                        refused.into_iter().filter_map(|index| left.get(index).copied()).collect();
+                }
+            }
         }
-        self.sender.send(parcels).await
+        Err(Failure::new(FailureKind::Refused, "send to the queue", self.url.clone())
+            .because("its limit for a message was smaller each time than it had said"))
     }
 
     async fn receive(&self, limit: BatchLimit) -> Result<Delivery, Failure> {
@@ -394,14 +407,14 @@ fn is_missing(code: &str) -> bool {
 
 fn missing(tried: &str, name: &str) -> Failure {
     let name = name.rsplit('/').next().unwrap_or(name);
-    Failure::new(FailureKind::Refused, "find the queue", tried).hint(format!(
+    Failure::new(FailureKind::Missing, "find the queue", tried).hint(format!(
         "there is none with that name in this account and region; make it with `inlet deploy`, \
          or `aws sqs create-queue --queue-name {name}`"
     ))
 }
 
 /// `https`, unless that very host was given as an endpoint without it.
-fn scheme(aws: &Aws, host: &str) -> &'static str {
+fn scheme_of(aws: &Aws, host: &str) -> &'static str {
     let endpoint = aws.config().endpoint_url().and_then(|url| url.strip_prefix("http://"));
     let plain = endpoint.is_some_and(|endpoint| endpoint.trim_end_matches('/') == host);
     if plain { "http" } else { "https" }

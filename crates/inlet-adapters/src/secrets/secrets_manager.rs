@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::config::Region;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::primitives::Blob;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{SECRET_BYTES_MAX, Secrets, Swapped};
 
-use crate::aws::Aws;
+use crate::aws::{self, Aws};
 
 /// The name of the secret that every process reads.
 const TOKENS: &str = "tokens";
@@ -79,8 +80,9 @@ impl SecretsManagerSecrets {
     /// The secrets at `url`, `aws-secrets-manager://PREFIX`. Whether the service is there and may
     /// be used is asked by a look at a secret that need not exist.
     ///
-    /// Fails as [`FailureKind::Refused`] where the URL is none or this identity may not read
-    /// there; as [`FailureKind::Unavailable`] where the service is away.
+    /// Fails as [`FailureKind::Refused`] where the URL is none or no region is named, as
+    /// [`FailureKind::Denied`] where this identity may not read there, and as
+    /// [`FailureKind::Unavailable`] where the service is away.
     pub async fn open(
         aws: &Aws,
         url: &str,
@@ -108,12 +110,17 @@ impl SecretsManagerSecrets {
             return Err(Failure::new(FailureKind::Refused, "open the secrets", url)
                 .hint("write it as aws-secrets-manager://PREFIX: letters, digits and /_+=.@-"));
         }
+        let mut config = aws_sdk_secretsmanager::config::Builder::from(aws.config());
+        match front.split(':').nth(3).filter(|region| is_arn && !region.is_empty()) {
+            Some(region) => config = config.region(Region::new(region.to_owned())),
+            None => aws.needs_region(url)?,
+        }
         let prefix = (!is_arn && !front.is_empty()).then(|| front.to_owned());
         let secrets = Self {
             shown: url.to_owned(),
             prefix,
             ids,
-            client: Client::new(aws.config()),
+            client: Client::from_conf(config.build()),
             fresh: Duration::from_millis(options.fresh_ms),
             seen: Mutex::default(),
         };
@@ -321,31 +328,13 @@ fn failure<E>(error: &SdkError<E, Response>, attempted: &'static str, subject: S
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let (kind, hint) = match error.code() {
-        Some("AccessDeniedException" | "AccessDenied") => (
-            FailureKind::Refused,
-            "this identity may not; it needs secretsmanager:GetSecretValue, and to change \
-             tokens secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage and \
+    let failure = aws::failure(attempted, subject, error);
+    match error.code() {
+        Some("AccessDeniedException" | "AccessDenied") => failure.hint(
+            "this identity may not; it needs secretsmanager:GetSecretValue, and to change tokens \
+             secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage and \
              secretsmanager:CreateSecret",
         ),
-        Some("UnrecognizedClientException" | "InvalidClientTokenId") => {
-            (FailureKind::Refused, "the credentials are wrong: look at AWS_PROFILE")
-        }
-        Some("InvalidRequestException") => (
-            FailureKind::Refused,
-            "is it being deleted? `aws secretsmanager restore-secret` keeps it",
-        ),
-        Some("DecryptionFailure" | "EncryptionFailure") => {
-            (FailureKind::Refused, "this identity may not use the key; it needs kms:Decrypt")
-        }
-        _ => (
-            FailureKind::Unavailable,
-            "is the service reachable, and are there credentials (AWS_PROFILE)?",
-        ),
-    };
-    let why = match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => DisplayErrorContext(error).to_string(),
-    };
-    Failure::new(kind, attempted, subject).because(why).hint(hint)
+        _ => failure,
+    }
 }

@@ -128,8 +128,9 @@ impl DynamoStore {
     /// Opens the table that `url` names, as `dynamodb://TABLE`. Bodies that are too large for an
     /// item lie in `overflow`.
     ///
-    /// Fails as [`FailureKind::Refused`] where there is no such table, it is of a newer version,
-    /// or the credentials are wrong or may not read it.
+    /// Fails as [`FailureKind::Refused`] where the URL is none, no region is named or the table is
+    /// of a newer version; as [`FailureKind::Missing`] where there is no such table; as
+    /// [`FailureKind::Denied`] where the credentials are wrong or may not read it.
     pub async fn open(
         aws: &Aws,
         url: &str,
@@ -437,6 +438,7 @@ fn table(aws: &Aws, url: &str, options: &DynamoOptions, calls: &Calls) -> Result
             Failure::new(FailureKind::Refused, "use as a table", format!("{url:?}"))
                 .hint("give dynamodb://TABLE, with 3 to 255 of A-Z a-z 0-9 _ - .")
         })?;
+    aws.needs_region(url)?;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(options.attempt_ms / 2))
         .operation_attempt_timeout(Duration::from_millis(options.attempt_ms))

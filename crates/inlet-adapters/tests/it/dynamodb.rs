@@ -423,7 +423,7 @@ async fn a_table_that_is_not_there_is_refused_with_the_command_that_makes_it() {
     let options = DynamoOptions::default();
     let opened = DynamoStore::open(&aws, "dynamodb://nowhere", Arc::clone(&bucket), &options).await;
     let failure = opened.err().unwrap();
-    assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
+    assert_eq!(failure.kind(), FailureKind::Missing, "{failure}");
     let hint = failure.hint_text().unwrap();
     assert!(hint.contains("inlet migrate --store dynamodb://nowhere"), "{hint}");
     for url in ["dynamodb://", "dynamodb://a/b", "dynamodb:table", "dynamodb://a b c"] {

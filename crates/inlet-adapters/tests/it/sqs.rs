@@ -251,8 +251,8 @@ async fn a_document_larger_than_a_message_lies_in_the_bucket_meanwhile() {
     sqs.options.message_bytes_max = 1 << 20;
     let queue = sqs.open_queue().await;
     let sent = [
-        document_with(1, &format!("\"{}\"", "x".repeat(261_110))),
-        document_with(2, &format!("\"{}\"", "x".repeat(261_120))),
+        document_with(1, &format!("\"{}\"", "x".repeat(261_900))),
+        document_with(2, &format!("\"{}\"", "x".repeat(262_100))),
         document_with(3, &format!("\"{}\"", "y".repeat(900_000))),
         document(4),
     ];
@@ -601,7 +601,7 @@ async fn a_queue_that_is_not_there_is_refused_with_the_command_that_makes_it() {
         let options = SqsOptions::default();
         let opened = SqsQueue::open(&aws, &url, Arc::clone(&bucket), &options).await;
         let failure = opened.err().unwrap();
-        assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
+        assert_eq!(failure.kind(), FailureKind::Missing, "{failure}");
         assert!(failure.to_string().contains("nowhere"), "{failure}");
         let hint = failure.hint_text().unwrap();
         assert!(hint.contains("aws sqs create-queue --queue-name nowhere"), "{hint}");
@@ -619,7 +619,7 @@ async fn wrong_credentials_are_refused_and_named_as_that_and_never_shown() {
     let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::default());
     let opened = SqsQueue::open(&aws, "sqs://q", bucket, &SqsOptions::default()).await;
     let failure = opened.err().unwrap();
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     assert!(failure.hint_text().unwrap().contains("credentials"));
     assert!(!format!("{failure:?}").contains("very-secret"));
 }
@@ -664,4 +664,185 @@ async fn a_function_reads_the_documents_of_a_message_it_was_handed() {
     );
     message.remove_overflow(&bucket).await;
     assert_eq!(sqs.bucket.list("overflow/", None, 10).await.unwrap(), []);
+}
+
+/// Answers that every entry of a batch failed with this code, whoever is at fault.
+fn entries_fail(code: &'static str, input: &Value) -> Act {
+    let entries = input["Entries"].as_array().unwrap();
+    let failed: Vec<Value> = entries
+        .iter()
+        .map(|entry| json!({ "Id": entry["Id"], "Code": code, "SenderFault": true }))
+        .collect();
+    Act::Answer(200, json!({ "Successful": [], "Failed": failed }))
+}
+
+#[tokio::test]
+async fn what_can_pass_is_sent_again_and_is_no_refusal_whoever_is_called_at_fault() {
+    let sqs = Sqs::default();
+    let proxy = Proxy::start(emulator::port());
+    let queue = sqs.at(proxy.port()).await;
+    for code in [
+        "KMS.ThrottlingException",
+        "KmsThrottled",
+        "KMS.DisabledException",
+        "KMS.NotFoundException",
+        "InternalError",
+        "RequestThrottled",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "AccessDenied",
+        "NobodyKnowsThis",
+    ] {
+        // Twice in an entry, then for the whole call, then it passes.
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        proxy.rule(move |operation, input| {
+            if !operation.ends_with("SendMessageBatch") {
+                return Act::Forward;
+            }
+            match counted.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => entries_fail(code, input),
+                2 => Act::Answer(400, json!({ "__type": format!("com.amazonaws.sqs#{code}") })),
+                _ => Act::Forward,
+            }
+        });
+        queue.send(&[document(1)]).await.unwrap_or_else(|failure| panic!("{code}: {failure}"));
+        assert!(calls.load(Ordering::Relaxed) >= 4, "{code}");
+        // It does not pass: nothing is accepted for now, and nothing is refused for good.
+        proxy.rule(move |_, input| entries_fail(code, input));
+        let failure = queue.send(&[document(2)]).await.unwrap_err();
+        assert!(failure.is_retryable(), "{code}: {failure}: {:?}", failure.kind());
+        proxy.set_away(false);
+        until(|| queue.has_room().is_ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_pass_is_refused_at_once_and_with_a_hint() {
+    let sqs = Sqs::default();
+    let proxy = Proxy::start(emulator::port());
+    let queue = sqs.at(proxy.port()).await;
+    for code in ["InvalidMessageContents", "InvalidParameterValue", "UnsupportedOperation"] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        proxy.rule(move |_, input| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            entries_fail(code, input)
+        });
+        let failure = queue.send(&[document(1)]).await.unwrap_err();
+        assert_eq!((failure.kind(), calls.load(Ordering::Relaxed)), (FailureKind::Refused, 1));
+        assert!(failure.hint_text().is_some(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_named_as_the_cause() {
+    let sqs = Sqs::default();
+    let proxy = Proxy::start(emulator::port());
+    let queue = sqs.at(proxy.port()).await;
+    let said = "Signature expired: 20261130T000000Z is now earlier than 20261130T001000Z";
+    let code = "com.amazonaws.sqs#InvalidSignatureException";
+    proxy.always(Act::Answer(403, json!({ "__type": code, "message": said })));
+    let failure = queue.send(&[document(1)]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Denied);
+    assert!(failure.hint_text().unwrap().contains("clock"), "{:?}", failure.hint_text());
+}
+
+#[tokio::test]
+async fn a_limit_of_the_queue_below_4_kib_is_kept_through_the_bucket() {
+    // Known when it is opened to receive, learnt from the first refusal when only to send.
+    for knows in [true, false] {
+        let sqs = Sqs::with(&json!({ "MaximumMessageSize": "1024" }));
+        let proxy = Proxy::start(emulator::port());
+        proxy.rule(|operation, input| {
+            let Some(entries) = input["Entries"].as_array() else { return Act::Forward };
+            let too_long = |entry: &Value| {
+                let attributes = entry["MessageAttributes"].as_object();
+                let attributes = attributes.into_iter().flatten().map(|(name, value)| {
+                    name.len() + "String".len() + value["StringValue"].as_str().unwrap().len()
+                });
+                let body = entry["MessageBody"].as_str().unwrap().len();
+                body + attributes.sum::<usize>() > 1024
+            };
+            if !operation.ends_with("SendMessageBatch") || !entries.iter().any(too_long) {
+                return Act::Forward;
+            }
+            // As Amazon's answers; the emulator does not look.
+            let failed: Vec<Value> = entries
+                .iter()
+                .map(|entry| {
+                    let message = "One or more parameters are invalid. Reason: Message must be \
+                                   shorter than 1024 bytes.";
+                    json!({ "Id": entry["Id"], "Code": "InvalidParameterValue",
+                            "Message": message, "SenderFault": true })
+                })
+                .collect();
+            Act::Answer(200, json!({ "Successful": [], "Failed": failed }))
+        });
+        let sending = if knows {
+            sqs.at(proxy.port()).await
+        } else {
+            let aws = aws_at(proxy.port()).await;
+            let bucket: Arc<dyn Bucket> = Arc::new(sqs.bucket.clone());
+            let url = format!("sqs://{}", sqs.name);
+            SqsQueue::open_to_send(&aws, &url, bucket, &sqs.options).await.unwrap()
+        };
+        let sent = [
+            document_with(1, "\"small\""),
+            document_with(2, &format!("\"{}\"", "x".repeat(900))),
+            document_with(3, &format!("\"{}\"", "y".repeat(5_000))),
+        ];
+        sending.send(&sent).await.unwrap();
+        assert_eq!(sqs.bucket.list("overflow/", None, 10).await.unwrap().len(), 2);
+        let queue = sqs.open_queue().await;
+        let mut came = HashSet::new();
+        while came.len() < 3 {
+            let delivery = queue.receive(LIMIT).await.unwrap();
+            assert!(!delivery.messages.is_empty());
+            came.extend(documents(&delivery).into_iter().map(|document| document.body));
+            settle(&queue, &delivery).await;
+        }
+        assert!(sent.iter().all(|document| came.contains(&document.body)));
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_deletion_is_denied_keeps_its_body_in_the_bucket() {
+    let sqs = Sqs::default();
+    let proxy = Proxy::start(emulator::port());
+    let queue = sqs.at(proxy.port()).await;
+    queue.send(&[document_with(1, &format!("\"{}\"", "x".repeat(2 << 20)))]).await.unwrap();
+    let delivery = queue.receive(LIMIT).await.unwrap();
+    proxy.rule(|operation, input| match operation.ends_with("DeleteMessageBatch") {
+        true => entries_fail("AccessDenied", input),
+        false => Act::Forward,
+    });
+    let outcomes = vec![Outcome::Stored; delivery.messages.len()];
+    let failure = queue.settle(&delivery, &outcomes).await.unwrap_err();
+    assert!(failure.is_retryable(), "{failure}");
+    assert_eq!(sqs.bucket.list("overflow/", None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_queue_that_is_not_found_at_the_start_is_drained_once_it_is() {
+    let (sqs, dead_url) = Sqs::with_redrive(1);
+    let proxy = Proxy::start(emulator::port());
+    proxy.rule(|operation, input| {
+        let is_dead = input["QueueName"].as_str().is_some_and(|name| name.starts_with("dead"));
+        match operation.ends_with("GetQueueUrl") && is_dead {
+            true => Act::Answer(400, json!({ "__type": "com.amazonaws.sqs#AccessDenied" })),
+            false => Act::Forward,
+        }
+    });
+    let queue = sqs.at(proxy.port()).await;
+    let input = json!({ "QueueUrl": dead_url, "MessageBody": "[1]" });
+    call(emulator::port(), "AmazonSQS.SendMessage", &input);
+    assert!(queue.receive(LIMIT).await.unwrap().messages.is_empty());
+    proxy.set_away(false);
+    loop {
+        let delivery = queue.receive(LIMIT).await.unwrap();
+        if let Some(message) = delivery.messages.first() {
+            assert!(message.given_up.is_some());
+            return;
+        }
+    }
 }

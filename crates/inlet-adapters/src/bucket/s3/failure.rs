@@ -1,8 +1,9 @@
 //! What S3's errors mean.
 
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_smithy_types::error::metadata::ErrorMetadata;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use inlet_core::failure::{Failure, FailureKind};
+
+use crate::aws;
 
 /// The answer of a service, as the SDK wraps it.
 type Response = aws_sdk_s3::config::http::HttpResponse;
@@ -26,14 +27,7 @@ pub(super) fn failure<E>(
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let kind = match (status(error), error.code()) {
-        (_, Some("NoSuchBucket" | "AccessDenied" | "InvalidAccessKeyId")) => FailureKind::Refused,
-        (_, Some("SlowDown" | "RequestTimeout" | "ExpiredToken")) => FailureKind::Unavailable,
-        (_, Some("BadDigest" | "XAmzContentChecksumMismatch")) => FailureKind::Damaged,
-        (Some(403 | 301 | 400), _) => FailureKind::Refused,
-        _ => FailureKind::Unavailable,
-    };
-    Failure::new(kind, attempted, subject).because(said(error))
+    aws::failure(attempted, subject, error)
 }
 
 /// The failure of the first look at a bucket.
@@ -41,36 +35,26 @@ pub(super) fn opening<E>(error: &SdkError<E, Response>, url: &str) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    let failure = aws::failure("open the bucket", url, error);
     let name = url.trim_start_matches("s3://").split('/').next().unwrap_or_default();
-    let hint = match status(error) {
-        Some(404) => format!("make it: `aws s3 mb s3://{name}`, or `inlet deploy`"),
-        Some(403) => "this identity may not use it; it needs s3:ListBucket, s3:GetObject, \
-                      s3:PutObject and s3:DeleteObject"
-            .to_owned(),
-        Some(301 | 400) => "is it in another region? AWS_REGION names the one".to_owned(),
-        _ => {
-            let hint = "is the service reachable, and are there credentials (AWS_PROFILE)?";
-            let kind = FailureKind::Unavailable;
-            return Failure::new(kind, "open the bucket", url).because(said(error)).hint(hint);
+    match failure.kind() {
+        FailureKind::Missing => {
+            failure.hint(format!("make it: `aws s3 mb s3://{name}`, or `inlet deploy`"))
         }
-    };
-    Failure::new(FailureKind::Refused, "open the bucket", url).because(said(error)).hint(hint)
+        FailureKind::Denied if status(error) == Some(403) => failure.hint(
+            "this identity may not use it; it needs s3:ListBucket, s3:GetObject, s3:PutObject and \
+             s3:DeleteObject",
+        ),
+        FailureKind::Denied if status(error) == Some(400) => {
+            failure.hint("is it in another region? AWS_REGION names the one")
+        }
+        FailureKind::Unavailable if failure.hint_text().is_none() => {
+            failure.hint("is the service reachable?")
+        }
+        _ => failure,
+    }
 }
 
 fn status<E>(error: &SdkError<E, Response>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
-}
-
-fn said<E>(error: &SdkError<E, Response>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let meta: &ErrorMetadata = error.meta();
-    match (meta.code(), meta.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => match status(error) {
-            Some(status) => format!("the service answered {status}"),
-            None => DisplayErrorContext(error).to_string(),
-        },
-    }
 }

@@ -112,5 +112,7 @@ async fn change<'a>(
         .send()
         .await
         .map_err(|error| aws::failure("keep messages of the queue", url, &error))?;
-    Ok(output.failed().iter().filter_map(|entry| entry.id().parse().ok()).collect())
+    // One that was only throttled is ours until its time is over, and is extended by then.
+    let lost = output.failed().iter().filter(|entry| aws::is_refused(entry));
+    Ok(lost.filter_map(|entry| entry.id().parse().ok()).collect())
 }

@@ -31,9 +31,6 @@ use inlet_core::limits::Limits;
 use inlet_core::ports::Undecodable;
 use serde::{Deserialize, Serialize};
 
-/// What a document takes in a message beside its text, at most, in bytes.
-pub(super) const AROUND_BYTES_MAX: usize = 1_024;
-
 /// How deep a document may be nested that passed a door of ours, whose limit is not known here.
 const OWN_DEPTH_MAX: usize = 100_000;
 
@@ -52,6 +49,8 @@ pub(super) struct Parcel {
     form: Form,
     /// The text in the message's body.
     text: String,
+    /// What it takes in a message, at most, in bytes.
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +76,11 @@ struct Head {
 #[derive(Debug, Clone)]
 pub(super) struct Written {
     pub(super) body: String,
-    pub(super) attributes: Vec<(&'static str, String)>,
+    pub(super) attributes: Attributes,
 }
+
+/// The names and values of attributes.
+type Attributes = Vec<(&'static str, String)>;
 
 /// A message as SQS delivers it, to a worker or in an event of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +113,7 @@ impl Parcel {
             }
             _ => (Form::Base64, base64::encode(&document.body)),
         };
-        Self { head: Head::of(document, text.len(), None), form, text }
+        Self::of(Head::of(document, text.len(), None), form, text)
     }
 
     /// A pointer to the document's body in the bucket.
@@ -119,12 +121,40 @@ impl Parcel {
         let bytes = document.body.len();
         let text = serde_json::json!({ "inlet-overflow": key, "bytes": bytes }).to_string();
         let head = Head::of(document, bytes, Some(key.to_owned()));
-        Self { head, form: Form::Overflow, text }
+        Self::of(head, Form::Overflow, text)
+    }
+
+    fn of(head: Head, form: Form, text: String) -> Self {
+        let mut parcel = Self { head, form, text, bytes: 0 };
+        // In a message of its own, or beside others.
+        let alone = bytes_of(&parcel.attributes());
+        let shared = match form {
+            Form::Plain => bytes_of(&documents(&[&parcel])) + "\n".len(),
+            Form::Base64 | Form::Overflow => 0,
+        };
+        parcel.bytes = parcel.text.len() + alone.max(shared);
+        parcel
+    }
+
+    /// The attributes of a message that carries this document alone.
+    fn attributes(&self) -> Attributes {
+        let Self { head, form, .. } = self;
+        let mut attributes = vec![
+            (ID, head.id.clone()),
+            (STREAM, head.stream.clone()),
+            (RECEIVED, head.received_us.to_string()),
+        ];
+        attributes.extend(head.key.clone().map(|key| (KEY, key)));
+        attributes.extend(head.overflow.clone().map(|key| (OVERFLOW, key)));
+        if *form == Form::Base64 {
+            attributes.push((ENCODING, "base64".to_owned()));
+        }
+        attributes
     }
 
     /// What it takes in a message, at most, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.text.len() + AROUND_BYTES_MAX
+        self.bytes
     }
 
     /// Whether it can be in a message with others.
@@ -163,7 +193,7 @@ impl Head {
 /// The message that carries these: one of any form, or several plain ones.
 pub(super) fn write(parcels: &[&Parcel]) -> Written {
     if let [parcel] = parcels {
-        return write_one(parcel);
+        return Written { body: parcel.text.clone(), attributes: parcel.attributes() };
     }
     debug_assert!(parcels.iter().all(|parcel| parcel.is_plain()), "several are plain");
     let mut body = String::with_capacity(parcels.iter().map(|it| it.text.len() + 1).sum());
@@ -171,24 +201,20 @@ pub(super) fn write(parcels: &[&Parcel]) -> Written {
         body.push_str(&parcel.text);
         body.push('\n');
     }
-    let heads: Vec<&Head> = parcels.iter().map(|parcel| &parcel.head).collect();
-    let heads = serde_json::to_string(&heads).expect("heads are text and numbers");
-    Written { body, attributes: vec![(DOCUMENTS, heads)] }
+    Written { body, attributes: documents(parcels) }
 }
 
-fn write_one(parcel: &Parcel) -> Written {
-    let Parcel { head, form, text } = parcel;
-    let mut attributes = vec![
-        (ID, head.id.clone()),
-        (STREAM, head.stream.clone()),
-        (RECEIVED, head.received_us.to_string()),
-    ];
-    attributes.extend(head.key.clone().map(|key| (KEY, key)));
-    attributes.extend(head.overflow.clone().map(|key| (OVERFLOW, key)));
-    if *form == Form::Base64 {
-        attributes.push((ENCODING, "base64".to_owned()));
-    }
-    Written { body: text.clone(), attributes }
+/// The attributes of a message that carries several documents.
+fn documents(parcels: &[&Parcel]) -> Attributes {
+    let heads: Vec<&Head> = parcels.iter().map(|parcel| &parcel.head).collect();
+    vec![(DOCUMENTS, serde_json::to_string(&heads).expect("heads are text and numbers"))]
+}
+
+/// The bytes of attributes as SQS counts them: name, type and value.
+/// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>.
+fn bytes_of(attributes: &Attributes) -> usize {
+    const TYPE_BYTES: usize = "String".len();
+    attributes.iter().map(|(name, value)| name.len() + TYPE_BYTES + value.len()).sum()
 }
 
 /// Whether the attribute is a number.
@@ -298,4 +324,44 @@ struct Pointer {
 fn is_taken(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
         || character >= '\u{10000}'
+}
+
+#[cfg(test)]
+mod tests {
+    use inlet_core::document::{KEY_BYTES_MAX, STREAM_NAME_BYTES_MAX};
+
+    use super::*;
+    use crate::queue::sqs::MESSAGE_BYTES_MIN;
+
+    #[test]
+    fn a_pointer_to_the_bucket_fits_into_the_smallest_message_that_a_queue_can_allow() {
+        let document = Document {
+            id: DocumentId::mint(Timestamp::from_micros(i64::MAX)),
+            stream: StreamName::new(&"s".repeat(STREAM_NAME_BYTES_MAX)).unwrap(),
+            key: Some(IdempotencyKey::new(&"\"".repeat(KEY_BYTES_MAX)).unwrap()),
+            received: Timestamp::from_micros(i64::MAX),
+            body: Bytes::from(vec![b'1'; 100]),
+        };
+        let key = format!("overflow/queue/{}/{}", document.id, "f".repeat(16));
+        let parcel = Parcel::elsewhere(&document, &key);
+        assert!(parcel.bytes() <= MESSAGE_BYTES_MIN, "{}", parcel.bytes());
+    }
+
+    #[test]
+    fn the_bytes_of_a_message_are_counted_as_sqs_counts_them() {
+        let document = Document {
+            id: DocumentId::mint(Timestamp::default()),
+            stream: StreamName::default(),
+            key: None,
+            received: Timestamp::from_micros(7),
+            body: Bytes::from_static(b"{}"),
+        };
+        let parcel = Parcel::new(&document);
+        let written = write(&[&parcel]);
+        let alone = written.body.len() + bytes_of(&written.attributes);
+        assert_eq!(alone, 2 + (8 + 6 + 36) + (12 + 6 + 7) + (17 + 6 + 1));
+        let written = write(&[&parcel, &parcel]);
+        let shared = written.body.len() + bytes_of(&written.attributes);
+        assert!(alone <= parcel.bytes() && shared <= 2 * parcel.bytes());
+    }
 }

@@ -100,7 +100,7 @@ impl Drop for Poll {
 }
 
 async fn receive(shared: &Shared, source: Source) -> Result<Vec<Message>, Failure> {
-    let url = shared.url(source);
+    let url = shared.find_url(source).await?;
     let wait_s = match source {
         Source::Queue => shared.options.poll_s.min(20),
         Source::DeadLetters => DEAD_LETTERS_POLL_S,

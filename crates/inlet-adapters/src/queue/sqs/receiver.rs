@@ -13,7 +13,7 @@ use bytes::Bytes;
 use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BatchLimit, Delivered, Delivery, Undecodable};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{self, Instant};
 
 use super::SqsOptions;
@@ -28,7 +28,7 @@ use crate::overflow::Overflow;
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// Where messages are received from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Place {
     /// The URL of the queue.
     pub(super) url: String,
@@ -38,9 +38,12 @@ pub(super) struct Place {
     pub(super) visibility: Duration,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct DeadLetters {
-    pub(super) url: String,
+    pub(super) name: String,
+    pub(super) account: String,
+    /// Its URL, once it was found.
+    pub(super) url: OnceCell<String>,
     /// Why its messages are there.
     pub(super) why: String,
 }
@@ -102,12 +105,23 @@ impl Shared {
         });
     }
 
-    /// The URL of that queue.
+    /// The URL of that queue. Nothing is held of a dead-letter queue that was not found yet.
     pub(super) fn url(&self, source: Source) -> &str {
-        match (source, &self.place.dead_letters) {
-            (Source::DeadLetters, Some(dead_letters)) => &dead_letters.url,
-            _ => &self.place.url,
-        }
+        let dead_letters =
+            self.place.dead_letters.as_ref().filter(|_| source == Source::DeadLetters);
+        dead_letters.and_then(|it| it.url.get()).unwrap_or(&self.place.url)
+    }
+
+    /// The URL of that queue, which is asked for where it is not known yet.
+    pub(super) async fn find_url(&self, source: Source) -> Result<&str, Failure> {
+        let (Source::DeadLetters, Some(dead_letters)) = (source, &self.place.dead_letters) else {
+            return Ok(&self.place.url);
+        };
+        let DeadLetters { name, account, .. } = dead_letters;
+        let found = dead_letters
+            .url
+            .get_or_try_init(|| super::find(&self.client, name, Some(account), name));
+        found.await.map(String::as_str)
     }
 }
 

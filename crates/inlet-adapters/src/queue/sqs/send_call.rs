@@ -38,10 +38,31 @@ impl SendError {
     }
 
     fn of_entry(entry: &BatchResultErrorEntry) -> Self {
-        let kind =
-            if entry.sender_fault() { FailureKind::Refused } else { FailureKind::Unavailable };
-        let text = format!("{}: {}", entry.code(), entry.message().unwrap_or("no message"));
-        Self { kind, text, hint: None }
+        let message = entry.message().unwrap_or("no message");
+        // SQS calls a throttled key the sender's fault as well: the code decides.
+        let (kind, hint) = aws::class_of(entry.code(), message);
+        let text = format!("{}: {message}", entry.code());
+        Self { kind, text, hint: hint.map(str::to_owned) }
+    }
+
+    fn of_call(failure: &Failure) -> Self {
+        let cause = std::error::Error::source(failure);
+        Self {
+            kind: failure.kind(),
+            text: cause.map_or_else(String::new, ToString::to_string),
+            hint: failure.hint_text().map(str::to_owned),
+        }
+    }
+
+    /// Whether the same message may be accepted a moment later.
+    fn may_pass(&self) -> bool {
+        matches!(self.kind, FailureKind::Unavailable | FailureKind::Denied | FailureKind::Missing)
+    }
+
+    /// The queue's limit for a message, in bytes, where it is why the message was refused.
+    pub(super) fn message_bytes_max(&self) -> Option<usize> {
+        let digits = self.text.split("must be shorter than ").nth(1)?;
+        digits.split(' ').next()?.parse().ok()
     }
 }
 
@@ -81,31 +102,31 @@ impl Outgoing {
     }
 }
 
-/// Sends the messages of one call, and tells each that waits what became of its own. Messages
-/// that SQS refuses for now are sent again, a few times. An error is one of the whole call: the
-/// service did not answer, or refuses everything.
+/// Sends the messages of one call, and tells each that waits what became of its own. What SQS
+/// refuses for now is sent again, a few times. An error is one of the whole call: the service did
+/// not answer, or refuses everything.
 pub(super) async fn send(client: &Client, url: &str, call: Call) -> Result<(), ()> {
     let mut left: Vec<Outgoing> = call.into_iter().map(Outgoing::new).collect();
     let mut attempt = 1;
     while !left.is_empty() {
+        let is_last = attempt >= ATTEMPTS_MAX;
         let entries = left.iter().enumerate().map(|(index, outgoing)| outgoing.entry(index));
         let request =
             client.send_message_batch().queue_url(url).set_entries(Some(entries.collect()));
-        let output = match request.send().await {
-            Ok(output) => output,
+        match request.send().await {
+            Ok(output) => left = settle(left, output.successful(), output.failed(), !is_last),
             Err(error) => {
+                let answered = error.as_service_error();
                 let failure = aws::failure("send to the queue", url, &error);
-                let error = Err(SendError {
-                    kind: failure.kind(),
-                    text: std::error::Error::source(&failure)
-                        .map_or_else(String::new, ToString::to_string),
-                    hint: failure.hint_text().map(str::to_owned),
-                });
-                left.into_iter().for_each(|outgoing| outgoing.tell(&error));
-                return Err(());
+                let told = SendError::of_call(&failure);
+                // A service that does not answer was tried again by the client already.
+                if is_last || !told.may_pass() || answered.is_none() {
+                    let error = Err(told);
+                    left.into_iter().for_each(|outgoing| outgoing.tell(&error));
+                    return Err(());
+                }
             }
-        };
-        left = settle(left, output.successful(), output.failed(), attempt < ATTEMPTS_MAX);
+        }
         if !left.is_empty() {
             tokio::time::sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
             attempt += 1;
@@ -138,7 +159,7 @@ fn settle(
                 hint: None,
             },
         };
-        if again && error.kind == FailureKind::Unavailable {
+        if again && error.may_pass() {
             left.push(outgoing);
         } else {
             outgoing.tell(&Err(error));

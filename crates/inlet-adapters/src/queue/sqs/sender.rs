@@ -6,6 +6,7 @@
 //! message carries several documents.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use inlet_core::failure::{Failure, FailureKind};
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
-use super::SqsOptions;
 use super::message::Parcel;
 use super::send_call::{self, SendError};
+use super::{MESSAGE_BYTES_MAX, SqsOptions};
 
 /// How many messages SQS takes with one call.
 pub(super) const CALL_MESSAGES_MAX: usize = 10;
@@ -42,8 +43,25 @@ struct Shared {
     client: Client,
     url: String,
     options: SqsOptions,
-    bytes_max: usize,
+    /// The most bytes of a message; the queue may have told of a smaller limit than was known.
+    bytes_max: AtomicUsize,
     state: Mutex<State>,
+}
+
+/// Why documents were not sent.
+#[derive(Debug)]
+pub(super) enum SendFailed {
+    /// The documents at these indexes are in messages that are larger than the queue allows, which
+    /// is known now; all others were accepted.
+    TooLarge(Vec<usize>),
+    /// Anything else.
+    Failure(Failure),
+}
+
+impl From<Failure> for SendFailed {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
 }
 
 #[derive(Default)]
@@ -58,19 +76,18 @@ struct State {
 impl Sender {
     /// Sends to the queue at `url`, which takes messages of `bytes_max` bytes.
     pub(super) fn new(client: Client, url: String, options: SqsOptions, bytes_max: usize) -> Self {
-        Self(Arc::new(Shared { client, url, options, bytes_max, state: Mutex::default() }))
+        let (bytes_max, state) = (AtomicUsize::new(bytes_max), Mutex::default());
+        Self(Arc::new(Shared { client, url, options, bytes_max, state }))
     }
 
-    /// The same for messages of `bytes_max` bytes; what waits stays with this one.
-    pub(super) fn with_bytes_max(&self, bytes_max: usize) -> Self {
-        let shared = &self.0;
-        let (client, url) = (shared.client.clone(), shared.url.clone());
-        Self::new(client, url, shared.options.clone(), bytes_max)
+    /// Notes that the queue takes messages of `bytes_max` bytes at most.
+    pub(super) fn limit_message(&self, bytes_max: usize) {
+        self.0.bytes_max.fetch_min(bytes_max, Ordering::Relaxed);
     }
 
     /// The most bytes of a message.
     pub(super) fn bytes_max(&self) -> usize {
-        self.0.bytes_max
+        self.0.bytes_max()
     }
 
     /// Whether anything would be taken now.
@@ -84,7 +101,7 @@ impl Sender {
     }
 
     /// Sends the documents; comes back once SQS has accepted all of them.
-    pub(super) async fn send(&self, parcels: Vec<Parcel>) -> Result<(), Failure> {
+    pub(super) async fn send(&self, parcels: Vec<Parcel>) -> Result<(), SendFailed> {
         let mut answers = Vec::with_capacity(parcels.len());
         {
             let mut state = self.0.state();
@@ -103,18 +120,27 @@ impl Sender {
             }
         }
         let all = async {
-            for answer in answers {
+            let mut too_large = Vec::new();
+            for (index, answer) in answers.into_iter().enumerate() {
                 match answer.await {
-                    Ok(result) => result.map_err(|error| error.failure(&self.0.url))?,
-                    Err(_) => return Err(self.unavailable().hint("Inlet is stopping")),
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => match error.message_bytes_max() {
+                        Some(bytes_max) => {
+                            self.limit_message(bytes_max);
+                            too_large.push(index);
+                        }
+                        None => return Err(error.failure(&self.0.url).into()),
+                    },
+                    Err(_) => return Err(self.unavailable().hint("Inlet is stopping").into()),
                 }
             }
-            Ok(())
+            if too_large.is_empty() { Ok(()) } else { Err(SendFailed::TooLarge(too_large)) }
         };
         let limit = Duration::from_millis(self.0.options.send_ms);
         time::timeout(limit, all).await.unwrap_or_else(|_| {
             self.0.state().rests_until = Some(Instant::now() + REST);
-            Err(self.unavailable().because(format!("no answer within {} ms", limit.as_millis())))
+            let late = format!("no answer within {} ms", limit.as_millis());
+            Err(self.unavailable().because(late).into())
         })
     }
 
@@ -126,6 +152,10 @@ impl Sender {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     fn check_room(&self, state: &State) -> Result<(), Failure> {
@@ -146,14 +176,19 @@ impl Shared {
         let share = state.waiting.len().div_ceil(CALL_MESSAGES_MAX);
         let share = share.clamp(1, self.options.message_documents_max.max(1));
         let mut call: Call = Vec::with_capacity(CALL_MESSAGES_MAX);
-        let mut bytes = 0;
+        // The queue's own limit is for a message, SQS's for all of a call.
+        let message_max = SHARED_BYTES_MAX.min(self.bytes_max());
+        let call_max = self.options.message_bytes_max.min(MESSAGE_BYTES_MAX);
+        let mut bytes: usize = 0;
         while call.len() < CALL_MESSAGES_MAX {
-            let Some(first) = state.take(self.bytes_max - bytes.min(self.bytes_max)) else { break };
+            // The first one goes whatever its size: the queue says what is too large.
+            let room = if call.is_empty() { usize::MAX } else { call_max.saturating_sub(bytes) };
+            let Some(first) = state.take(room) else { break };
             let plain = first.parcel.is_plain();
             let mut message_bytes = first.parcel.bytes();
             let mut message = vec![first];
             while plain && message.len() < share {
-                let room = SHARED_BYTES_MAX.min(self.bytes_max - bytes);
+                let room = message_max.min(call_max.saturating_sub(bytes));
                 let Some(next) = state.take_plain(room.saturating_sub(message_bytes)) else {
                     break;
                 };

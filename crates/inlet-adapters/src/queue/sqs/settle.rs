@@ -78,7 +78,7 @@ async fn delete_some(
         let again: HashSet<usize> = output
             .failed()
             .iter()
-            .filter(|entry| !entry.sender_fault())
+            .filter(|entry| !aws::is_refused(entry))
             .filter_map(|entry| entry.id().parse().ok())
             .collect();
         let (mut failed, mut done) = (Vec::new(), Vec::new());

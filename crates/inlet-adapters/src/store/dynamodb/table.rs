@@ -172,15 +172,14 @@ impl Table {
             + 'static,
     {
         let failure = aws::failure(attempted, &self.name, error);
-        if aws::code(error).ends_with("ResourceNotFoundException") {
-            let hint = format!(
-                "there is no such table in this account and region; make it with `inlet deploy`, \
-                 or `inlet migrate --store dynamodb://{}`",
-                self.name
-            );
-            return Failure::new(FailureKind::Refused, attempted, &self.name).hint(hint);
+        if failure.kind() != FailureKind::Missing {
+            return failure;
         }
-        failure
+        failure.hint(format!(
+            "there is no such table in this account and region; make it with `inlet deploy`, or \
+             `inlet migrate --store dynamodb://{}`",
+            self.name
+        ))
     }
 
     pub(super) fn unavailable(&self, attempted: &'static str) -> Failure {
