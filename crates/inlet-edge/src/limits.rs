@@ -35,7 +35,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
+use inlet_server::token_of;
 use sha2::{Digest, Sha256};
 
 pub use plans::{Plan, Plans, PlansError};
@@ -47,7 +48,6 @@ use table::{Key, Table};
 /// How many tokens and addresses are remembered, the latest ones.
 const METERS_MAX: usize = 65_536;
 
-const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -189,25 +189,18 @@ impl OverLimit {
     }
 }
 
-/// The SHA-256 of the token a request carries, in either of the two places.
+/// The SHA-256 of the token a request carries. One with two that differ goes by its address; an
+/// instance refuses it.
 fn token_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let token = match headers.get(X_AUTH_TOKEN) {
-        Some(token) => token.as_bytes(),
-        None => {
-            let value = headers.get(AUTHORIZATION)?.as_bytes();
-            let (scheme, token) = value.split_at_checked(7)?;
-            if !scheme.eq_ignore_ascii_case(b"bearer ") {
-                return None;
-            }
-            token.trim_ascii()
-        }
-    };
-    Some(Sha256::digest(token).into())
+    let token = token_of(headers).ok()??;
+    Some(Sha256::digest(token.as_bytes()).into())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::header::AUTHORIZATION;
 
     use super::*;
 
@@ -217,7 +210,7 @@ mod tests {
 
     fn with_token(token: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(X_AUTH_TOKEN, HeaderValue::from_str(token).unwrap());
+        headers.insert("x-auth-token", HeaderValue::from_str(token).unwrap());
         headers
     }
 
@@ -304,10 +297,12 @@ mod tests {
     fn either_place_of_a_token_counts_as_the_same() {
         let hash = token_hash(&with_token("abc")).unwrap();
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer abc"));
-        assert_eq!(token_hash(&headers), Some(hash));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(token_hash(&headers), None);
+        for place in ["bearer abc", "Basic dXNlcjphYmM="] {
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(place));
+            assert_eq!(token_hash(&headers), Some(hash), "{place}");
+        }
+        headers.insert("x-auth-token", HeaderValue::from_static("another"));
+        assert_eq!(token_hash(&headers), None, "two that differ count for nobody");
     }
 
     #[test]

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use inlet_server::{
-    Answered, Busy, ConnectionCounters, PacedBody, Refusal, Service, https_location,
+    Answered, Busy, ConnectionCounters, PacedBody, Refusal, Service, https_location, token_of,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -37,7 +37,6 @@ use crate::problem::Problem;
 /// The paths that are the edge's own begin with this.
 const OWN: &str = "/edge/";
 
-const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FIGURES: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -84,12 +83,10 @@ impl EdgeService {
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(X_AUTH_TOKEN).or_else(|| headers.get(AUTHORIZATION));
-        let given = given.and_then(|given| given.to_str().ok());
-        let given = given.map(|given| given.strip_prefix("Bearer ").unwrap_or(given));
-        // Hashes are compared, so that how long it takes says nothing of the token.
+        let given = token_of(headers).ok().flatten();
+        // Hashes are compared, so that the time it takes says nothing of the token.
         self.token.is_some_and(|token| {
-            given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == token)
+            given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given.as_bytes())) == token)
         })
     }
 

@@ -42,6 +42,7 @@ mod body;
 mod census;
 mod connection;
 mod counters;
+mod credential;
 mod deadline;
 mod error_class;
 mod guarded;
@@ -57,6 +58,7 @@ mod tls;
 
 pub use body::{PacedBody, PacedBodyError};
 pub use counters::{ConnectionCounters, Figure};
+pub use credential::{TokensDiffer, token_of};
 pub use deadline::Deadlines;
 pub use error_class::error_class;
 pub use lane::Lane;
