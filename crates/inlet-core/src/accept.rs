@@ -1,26 +1,40 @@
-//! The step that takes a document: authenticate, admit, decode, validate, append.
+//! The step that takes a document: authenticate, admit, examine, accept.
 //!
-//! Nothing before the append writes, and nothing after it refuses. The first two steps need only
-//! the head of a request, so that what will not be taken is refused before its body is read.
+//! [`Intake::authenticate`] and [`Intake::admit`] need only the head of a request, so that what
+//! will not be taken is refused before its body is read. [`Admission::examine`] decodes and checks
+//! the body; it takes time in proportion to its size and touches nothing else, so that it can run
+//! on any thread. [`Intake::accept`] reserves the key and appends.
+//!
+//! Nothing before the append writes, and nothing after it refuses: each step takes what only the
+//! step before it gives.
 
 mod keys;
+mod media;
+mod streams;
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::keys::{RecentKeys, Reservation};
+use self::keys::{RecentKeys, Reservation, Use};
+use self::media::{Media, MediaForm};
+use self::streams::Streams;
 use crate::auth::{Caller, Scope, Tokens};
+use crate::budget::{Budget, Share};
 use crate::decode::{self, Encoding};
-use crate::document::{Document, IdempotencyKey, StreamName, md5};
+use crate::document::{BodyHash, Document, IdempotencyKey, StreamName, Timestamp, md5};
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::id::DocumentId;
 use crate::json;
 use crate::limits::Limits;
-use crate::ports::{Clock, Queue, Store};
+use crate::ports::{Clock, Known, LookAhead, Queue};
 use crate::rejection::Rejection;
+
+/// The memory that one document of a batch takes beside its body, in bytes: its names, its result
+/// and its receipt.
+const ITEM_BYTES: usize = 512;
 
 /// The head of a request to save, as its transport gives it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,28 +51,42 @@ pub struct SaveHead<'a> {
     pub content_length: Option<u64>,
 }
 
-/// What was found good about a head, and how much body may follow.
+/// A request whose head is good, and whose body may follow.
 #[derive(Debug, Clone)]
 pub struct Admission {
+    owner: Arc<str>,
     stream: StreamName,
     key: Option<IdempotencyKey>,
     encoding: Encoding,
-    form: BatchForm,
+    media: Media,
     body_bytes_max: usize,
+    document_bytes_max: usize,
+    documents_max: usize,
+    depth_max: usize,
 }
 
-impl Admission {
-    /// How many bytes of body may be read, as they are sent.
-    pub fn body_bytes_max(&self) -> usize {
-        self.body_bytes_max
-    }
+/// One document that was found good. Nothing of it is kept yet.
+#[derive(Debug)]
+pub struct Examined {
+    owner: Arc<str>,
+    stream: StreamName,
+    item: Item,
 }
 
-/// How the documents of a batch are set apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BatchForm {
-    Lines,
-    Array,
+/// The documents of a batch, each found good or not. Nothing of them is kept yet.
+#[derive(Debug)]
+pub struct ExaminedBatch {
+    owner: Arc<str>,
+    stream: StreamName,
+    items: Vec<Result<Item, Rejection>>,
+}
+
+#[derive(Debug)]
+struct Item {
+    body: Bytes,
+    md5: [u8; 16],
+    /// Its key, and the id that follows from it.
+    keyed: Option<(IdempotencyKey, DocumentId)>,
 }
 
 /// The answer to an accepted document.
@@ -70,6 +98,104 @@ pub struct Receipt {
     pub md5: [u8; 16],
     /// Its body.
     pub body: Bytes,
+    /// Whether its key was used before, with the same body, as far as could be seen: in the keys
+    /// this instance saw lately, and in the store.
+    pub replayed: bool,
+}
+
+impl Admission {
+    /// How many bytes of body may be read, as they are sent.
+    pub fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// Whether a body of that size, as it is sent, is examined in about a millisecond at most. A
+    /// larger one would hold up everything else on the thread.
+    pub fn is_light(&self, body_bytes: usize) -> bool {
+        match self.encoding {
+            Encoding::Identity => body_bytes <= LIGHT_BYTES_MAX,
+            // A few bytes may inflate to the limit.
+            Encoding::Gzip | Encoding::Zstd => {
+                self.body_bytes_max <= 1 << 20 && body_bytes <= LIGHT_BYTES_MAX / 16
+            }
+        }
+    }
+
+    /// Decodes and checks the body of one document. `share` has the body as it was sent, and takes
+    /// what it needs beyond that.
+    ///
+    /// # Errors
+    /// A rejection where the body is not acceptable, and a failure where the budget has no more.
+    pub fn examine(self, body: Bytes, share: &mut Share) -> Result<Examined, Error> {
+        let body = decode::decode(self.encoding, body, self.body_bytes_max, share)?;
+        let item = self.item(body, self.key.clone(), DocumentId::derive)?;
+        Ok(Examined { owner: self.owner, stream: self.stream, item })
+    }
+
+    /// Decodes, divides and checks the body of a batch.
+    ///
+    /// With an idempotency key, the document at index `n` (from 0, bad ones counted) has the key
+    /// `KEY#n`: the same batch sent again gives the same receipts.
+    ///
+    /// # Errors
+    /// A rejection where the batch as a whole is not acceptable, and a failure where the budget
+    /// has no more.
+    pub fn examine_batch(self, body: Bytes, share: &mut Share) -> Result<ExaminedBatch, Error> {
+        let body = decode::decode(self.encoding, body, self.body_bytes_max, share)?;
+        let parts = match self.media.form {
+            MediaForm::Lines => json::lines(&body, self.documents_max),
+            MediaForm::Json => {
+                json::split_array(&body, self.documents_max).map_err(Rejection::JsonInvalid)?
+            }
+        };
+        let Some(last) = parts.len().checked_sub(1) else {
+            return Err(Rejection::BatchEmpty.into());
+        };
+        if parts.len() > self.documents_max {
+            return Err(Rejection::BatchTooLong { limit: self.documents_max }.into());
+        }
+        // The last key is the longest: where it fits, all do.
+        self.key.as_ref().map(|key| key.of_item(last)).transpose()?;
+        share.grow(parts.len().saturating_mul(ITEM_BYTES))?;
+        let item = |(index, part): (usize, Range<usize>)| {
+            let key = self.key.as_ref().map(|key| key.of_item(index)).transpose()?;
+            self.item(body.slice(part), key, DocumentId::derive_item)
+        };
+        let items = parts.into_iter().enumerate().map(item).collect();
+        Ok(ExaminedBatch { owner: self.owner, stream: self.stream, items })
+    }
+
+    fn item(
+        &self,
+        body: Bytes,
+        key: Option<IdempotencyKey>,
+        id_of: fn(&StreamName, &IdempotencyKey) -> DocumentId,
+    ) -> Result<Item, Rejection> {
+        if body.is_empty() {
+            return Err(Rejection::BodyEmpty);
+        }
+        if body.len() > self.document_bytes_max {
+            return Err(Rejection::BodyTooLarge { limit_bytes: self.document_bytes_max });
+        }
+        if self.media.ascii_only && !body.is_ascii() {
+            return Err(Rejection::MediaTypeUnsupported);
+        }
+        json::check(&body, self.depth_max).map_err(Rejection::JsonInvalid)?;
+        let keyed = key.map(|key| {
+            let id = id_of(&self.stream, &key);
+            (key, id)
+        });
+        Ok(Item { md5: md5(&body), body, keyed })
+    }
+}
+
+/// The largest body that is examined where it was read, in bytes: see [`Admission::is_light`].
+const LIGHT_BYTES_MAX: usize = 64 << 10;
+
+impl Item {
+    fn id(&self) -> Option<DocumentId> {
+        self.keyed.as_ref().map(|(_, id)| *id)
+    }
 }
 
 /// Takes documents: the rules, and where accepted documents go.
@@ -78,10 +204,11 @@ pub struct Intake {
     limits: Limits,
     clock: Arc<dyn Clock>,
     queue: Arc<dyn Queue>,
-    /// Asked whether an idempotency key was used before; without it, the persist step finds out.
-    store: Option<Arc<dyn Store>>,
+    /// Without it, the persist step finds out what was there before.
+    look_ahead: Option<Arc<dyn LookAhead>>,
     keys: RecentKeys,
-    streams: RwLock<HashSet<StreamName>>,
+    streams: Streams,
+    budget: Budget,
 }
 
 impl Intake {
@@ -91,16 +218,17 @@ impl Intake {
         limits: Limits,
         clock: Arc<dyn Clock>,
         queue: Arc<dyn Queue>,
-        store: Option<Arc<dyn Store>>,
+        look_ahead: Option<Arc<dyn LookAhead>>,
     ) -> Self {
         Self {
             tokens,
+            streams: Streams::new(&limits),
+            budget: Budget::new(limits.bodies_bytes_max),
             limits,
             clock,
             queue,
-            store,
+            look_ahead,
             keys: RecentKeys::default(),
-            streams: RwLock::default(),
         }
     }
 
@@ -109,14 +237,16 @@ impl Intake {
         &self.limits
     }
 
-    /// Counts these streams toward the limit; for the start, with those the store has.
-    pub fn know_streams(&self, known: impl IntoIterator<Item = StreamName>) {
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).extend(known);
+    /// The memory that bodies in flight may take.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
-    /// Forgets what was noted of an erased document's key, so that it can be used again.
-    pub fn forget_key(&self, id: &DocumentId) {
+    /// Forgets what was noted of an erased document: its key can be used again, and its stream may
+    /// be empty.
+    pub fn forget(&self, id: &DocumentId) {
         self.keys.forget(id);
+        self.streams.note_erased();
     }
 
     /// The tokens in force.
@@ -133,220 +263,228 @@ impl Intake {
     }
 
     /// Checks the head of a request of `caller` for one document.
-    pub fn admit(&self, caller: &Caller, head: &SaveHead<'_>) -> Result<Admission, Error> {
-        if !is_json(head.content_type) {
+    ///
+    /// # Errors
+    /// A rejection where it is not acceptable, and a failure where the queue has no room.
+    pub async fn admit(&self, caller: &Caller, head: &SaveHead<'_>) -> Result<Admission, Error> {
+        let media = Media::of(head.content_type)?;
+        if media.form != MediaForm::Json {
             return Err(Rejection::MediaTypeUnsupported.into());
         }
-        self.admit_form(caller, head, BatchForm::Lines, self.limits.body_bytes_max)
+        self.admit_as(caller, head, media, self.limits.body_bytes_max).await
     }
 
     /// Checks the head of a request of `caller` for many documents.
-    pub fn admit_batch(&self, caller: &Caller, head: &SaveHead<'_>) -> Result<Admission, Error> {
-        let form = match head.content_type {
-            Some(given) if is_media_type(given, &["application/x-ndjson", "application/jsonl"]) => {
-                BatchForm::Lines
-            }
-            given if is_json(given) => BatchForm::Array,
-            _ => return Err(Rejection::MediaTypeUnsupported.into()),
-        };
-        self.admit_form(caller, head, form, self.limits.batch_bytes_max)
-    }
-
-    fn admit_form(
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn admit_batch(
         &self,
         caller: &Caller,
         head: &SaveHead<'_>,
-        form: BatchForm,
+    ) -> Result<Admission, Error> {
+        let media = Media::of(head.content_type)?;
+        self.admit_as(caller, head, media, self.limits.batch_bytes_max).await
+    }
+
+    async fn admit_as(
+        &self,
+        caller: &Caller,
+        head: &SaveHead<'_>,
+        media: Media,
         body_bytes_max: usize,
     ) -> Result<Admission, Error> {
         let encoding = Encoding::from_header(head.content_encoding)?;
         let stream = head.stream.map_or_else(|| Ok(caller.default_stream()), StreamName::new)?;
         caller.check_stream(&stream)?;
-        self.check_stream(&stream)?;
         let key = head.key.map(IdempotencyKey::new).transpose()?;
         if head.content_length.is_some_and(|length| length > body_bytes_max as u64) {
             return Err(Rejection::BodyTooLarge { limit_bytes: body_bytes_max }.into());
         }
+        let owner = Arc::clone(&caller.name);
+        self.check_stream(&stream, &owner).await?;
         self.queue.has_room()?;
-        Ok(Admission { stream, key, encoding, form, body_bytes_max })
+        Ok(Admission {
+            owner,
+            stream,
+            key,
+            encoding,
+            media,
+            body_bytes_max,
+            document_bytes_max: self.limits.body_bytes_max,
+            documents_max: self.limits.batch_documents_max,
+            depth_max: self.limits.depth_max,
+        })
     }
 
-    fn check_stream(&self, stream: &StreamName) -> Result<(), Rejection> {
-        let known = self.streams.read().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(stream) || known.len() < self.limits.streams_max {
-            return Ok(());
+    /// Refuses a stream that is one too many. Before a new one is let in or refused, the store is
+    /// looked at for those that others began, and for places that are free again.
+    async fn check_stream(&self, stream: &StreamName, owner: &Arc<str>) -> Result<(), Rejection> {
+        if self.streams.should_look(stream, owner)
+            && let Some(look_ahead) = &self.look_ahead
+            && let Some(stored) = look_ahead.streams().await
+        {
+            self.streams.update(stored);
         }
-        Err(Rejection::StreamLimit { limit: self.limits.streams_max })
+        self.streams.check(stream, owner)
     }
 
     /// Takes one document. When this returns a receipt, the document is safe.
-    pub async fn accept(&self, admission: Admission, body: Bytes) -> Result<Receipt, Error> {
-        let body = decode::decode(admission.encoding, body, admission.body_bytes_max)?;
-        self.validate(&body)?;
-        let (document, receipt) = self.document(admission.stream, admission.key, body);
-        let reservation = self.reserve_key(&document, &receipt.md5).await?;
-        self.append(std::slice::from_ref(&document)).await?;
-        if let Some(reservation) = reservation {
-            reservation.keep();
+    ///
+    /// # Errors
+    /// A rejection where its key was used with another body, and a failure where the queue did not
+    /// take it.
+    pub async fn accept(&self, examined: Examined) -> Result<Receipt, Error> {
+        let Examined { owner, stream, item } = examined;
+        self.streams.claim(&stream, &owner)?;
+        let now = self.clock.now();
+        if item.keyed.is_none() {
+            let (document, receipt) = item.document(&stream, now);
+            self.queue.send(std::slice::from_ref(&document)).await?;
+            return Ok(receipt);
         }
+        let Reserved { item, reservation, replayed } =
+            self.reserve(vec![Ok(item)]).await.remove(0)?;
+        let (document, mut receipt) = item.document(&stream, now);
+        self.queue.send(std::slice::from_ref(&document)).await?;
+        receipt.replayed = replayed | reservation.is_some_and(Reservation::keep);
         Ok(receipt)
     }
 
     /// Takes many documents: a result for each, in order. Those that are good are safe when this
     /// returns, whatever became of the others.
     ///
-    /// With an idempotency key, the document at index `n` (from 0, bad ones counted) has the key
-    /// `KEY#n`: the same batch sent again gives the same receipts.
+    /// # Errors
+    /// A failure where the queue did not take those that are good.
     pub async fn accept_batch(
         &self,
-        admission: Admission,
-        body: Bytes,
+        examined: ExaminedBatch,
     ) -> Result<Vec<Result<Receipt, Rejection>>, Error> {
-        let body = decode::decode(admission.encoding, body, admission.body_bytes_max)?;
-        let documents_max = self.limits.batch_documents_max;
-        let parts = match admission.form {
-            BatchForm::Lines => json::lines(&body, documents_max),
-            BatchForm::Array => {
-                json::split_array(&body, documents_max).map_err(Rejection::JsonInvalid)?
-            }
-        };
-        if parts.is_empty() {
-            return Err(Rejection::BatchEmpty.into());
+        let ExaminedBatch { owner, stream, items } = examined;
+        if items.iter().any(Result::is_ok) {
+            self.streams.claim(&stream, &owner)?;
         }
-        if parts.len() > self.limits.batch_documents_max {
-            let limit = self.limits.batch_documents_max;
-            return Err(Rejection::BatchTooLong { limit }.into());
-        }
-        let mut results = Vec::with_capacity(parts.len());
-        let mut documents = Vec::with_capacity(parts.len());
-        let mut reservations = Vec::new();
-        for (index, part) in parts.into_iter().enumerate() {
-            let result = self.prepare_item(&admission, index, body.slice(part)).await;
-            results.push(result.map(|(document, receipt, reservation)| {
+        let now = self.clock.now();
+        let mut documents = Vec::with_capacity(items.len());
+        let mut reservations = Vec::with_capacity(items.len());
+        let mut results: Vec<Result<Receipt, Rejection>> = Vec::with_capacity(items.len());
+        for reserved in self.reserve(items).await {
+            results.push(reserved.map(|Reserved { item, reservation, replayed }| {
+                let (document, receipt) = item.document(&stream, now);
                 documents.push(document);
-                reservations.extend(reservation);
-                receipt
+                reservations.push(reservation);
+                Receipt { replayed, ..receipt }
             }));
         }
         if !documents.is_empty() {
-            self.append(&documents).await?;
+            self.queue.send(&documents).await?;
         }
-        reservations.into_iter().for_each(Reservation::keep);
+        for (receipt, reservation) in results.iter_mut().flatten().zip(reservations) {
+            receipt.replayed |= reservation.is_some_and(Reservation::keep);
+        }
         Ok(results)
     }
 
-    async fn prepare_item(
+    /// Reserves the keys of the items that are good. One that was used before with another body is
+    /// refused, as far as that can be seen from here: among the keys this instance saw lately, and
+    /// in the store, which is asked once for all of them.
+    async fn reserve(
         &self,
-        admission: &Admission,
-        index: usize,
-        body: Bytes,
-    ) -> Result<(Document, Receipt, Option<Reservation<'_>>), Rejection> {
-        if body.len() > self.limits.body_bytes_max {
-            return Err(Rejection::BodyTooLarge { limit_bytes: self.limits.body_bytes_max });
-        }
-        self.validate(&body)?;
-        let key = match &admission.key {
-            Some(key) => Some(IdempotencyKey::new(&format!("{}#{index}", key.as_str()))?),
-            None => None,
+        items: Vec<Result<Item, Rejection>>,
+    ) -> Vec<Result<Reserved<'_>, Rejection>> {
+        let use_of = |item: &Result<Item, Rejection>| {
+            let item = item.as_ref().ok()?;
+            Some(self.keys.reserve(item.id()?, item.md5))
         };
-        let (document, receipt) = self.document(admission.stream.clone(), key, body);
-        let reservation = self.reserve_key(&document, &receipt.md5).await?;
-        Ok((document, receipt, reservation))
-    }
-
-    fn validate(&self, body: &Bytes) -> Result<(), Rejection> {
-        if body.is_empty() {
-            return Err(Rejection::BodyEmpty);
-        }
-        json::check(body, self.limits.depth_max).map_err(Rejection::JsonInvalid)
-    }
-
-    fn document(
-        &self,
-        stream: StreamName,
-        key: Option<IdempotencyKey>,
-        body: Bytes,
-    ) -> (Document, Receipt) {
-        let received = self.clock.now();
-        let id = match &key {
-            Some(key) => DocumentId::derive(&stream, key),
-            None => DocumentId::mint(received),
+        let uses: Vec<Option<Use<'_>>> = items.iter().map(use_of).collect();
+        let is_unsure = |used: &Option<Use<'_>>| matches!(used, Some(Use::New(_) | Use::Conflict));
+        let unsure = items.iter().zip(&uses).filter(|(_, used)| is_unsure(used));
+        let unsure: Vec<DocumentId> =
+            unsure.filter_map(|(item, _)| item.as_ref().ok()?.id()).collect();
+        let known = match &self.look_ahead {
+            Some(look_ahead) if !unsure.is_empty() => look_ahead.known(&unsure).await,
+            _ => None,
         };
-        let receipt = Receipt { id, md5: md5(&body), body: body.clone() };
-        (Document { id, stream, key, received, body }, receipt)
+        let known = known.unwrap_or_default();
+        let judged = items.into_iter().zip(uses).map(|(item, used)| {
+            let item = item?;
+            match used {
+                Some(used) => self.judge(item, used, &known),
+                None => Ok(Reserved { item, reservation: None, replayed: false }),
+            }
+        });
+        judged.collect()
     }
 
-    /// Refuses a key that was used before with another body, as far as that can be seen from
-    /// here: among the keys this instance saw lately, and in the store. A store that does not
-    /// answer is no reason to close the door; the persist step looks again.
-    async fn reserve_key(
-        &self,
-        document: &Document,
-        md5: &[u8; 16],
-    ) -> Result<Option<Reservation<'_>>, Rejection> {
-        if document.key.is_none() {
-            return Ok(None);
-        }
-        let reservation = self.keys.reserve(document.id, *md5)?;
-        if reservation.is_first()
-            && let Some(store) = &self.store
-            && let Ok(Some(stored)) = store.get(document.id).await
-            && stored.document.body != document.body
-        {
-            return Err(Rejection::KeyConflict);
-        }
-        Ok(Some(reservation))
-    }
-
-    async fn append(&self, documents: &[Document]) -> Result<(), Failure> {
-        self.queue.send(documents).await?;
-        for document in documents {
-            self.know_stream(&document.stream);
-        }
-        Ok(())
-    }
-
-    fn know_stream(&self, stream: &StreamName) {
-        if !self.streams.read().unwrap_or_else(PoisonError::into_inner).contains(stream) {
-            self.know_streams([stream.clone()]);
-        }
+    /// Decides on one key by what this instance and the store know of it.
+    fn judge<'a>(
+        &'a self,
+        item: Item,
+        used: Use<'a>,
+        known: &HashMap<DocumentId, Known>,
+    ) -> Result<Reserved<'a>, Rejection> {
+        let known = item.id().and_then(|id| known.get(&id));
+        let verdict = known.map_or(Verdict::Unknown, |known| verdict(known, &item.body));
+        let reservation = match (used, verdict) {
+            (_, Verdict::Other) => return Err(Rejection::KeyConflict),
+            (Use::New(reservation) | Use::Again(reservation), _) => reservation,
+            // Erased by another instance, and perhaps stored anew: what is remembered here is of
+            // a document that is gone.
+            (Use::Conflict, Verdict::Same | Verdict::Erased) => {
+                let Some(id) = item.id() else { return Err(Rejection::KeyConflict) };
+                self.keys.forget(&id);
+                match self.keys.reserve(id, item.md5) {
+                    Use::New(reservation) | Use::Again(reservation) => reservation,
+                    Use::Conflict => return Err(Rejection::KeyConflict),
+                }
+            }
+            (Use::Conflict, Verdict::Unknown) => return Err(Rejection::KeyConflict),
+        };
+        let replayed = verdict == Verdict::Same;
+        Ok(Reserved { item, reservation: Some(reservation), replayed })
     }
 }
 
-fn is_json(content_type: Option<&str>) -> bool {
-    content_type.is_some_and(|given| {
-        given == "application/json" || is_media_type(given, &["application/json", "text/json"])
-    })
+/// An item whose key is reserved, where it has one.
+struct Reserved<'a> {
+    item: Item,
+    reservation: Option<Reservation<'a>>,
+    /// Whether the store has it.
+    replayed: bool,
 }
 
-/// Whether `given` is one of `wanted` or, where JSON is wanted, a type with the suffix `+json`;
-/// and, where it names a character set, UTF-8.
-fn is_media_type(given: &str, wanted: &[&str]) -> bool {
-    let mut parts = given.split(';');
-    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-    let fits = wanted.contains(&essence.as_str())
-        || (wanted.contains(&"application/json")
-            && essence.starts_with("application/")
-            && essence.ends_with("+json"));
-    let charset = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
-        name.trim().eq_ignore_ascii_case("charset").then_some(value.trim().trim_matches('"'))
-    });
-    fits && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
+/// What the store says of a body under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The same body was accepted before.
+    Same,
+    /// Another body is stored.
+    Other,
+    /// It was erased, and nothing came after it.
+    Erased,
+    /// Nothing.
+    Unknown,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn verdict(known: &Known, body: &[u8]) -> Verdict {
+    let hash = BodyHash::of(body);
+    match known.stored {
+        Some(stored) if stored == hash => Verdict::Same,
+        Some(_) => Verdict::Other,
+        None if known.letters.iter().any(|letter| letter.body == hash) => Verdict::Same,
+        None if known.erased.is_some() => Verdict::Erased,
+        None => Verdict::Unknown,
+    }
+}
 
-    #[test]
-    fn json_types_are_known_by_essence_suffix_and_character_set() {
-        for good in
-            ["application/json", "Application/JSON; charset=UTF-8", "application/cloudevents+json"]
-        {
-            assert!(is_json(Some(good)), "{good}");
-        }
-        for bad in [None, Some("text/plain"), Some("application/json; charset=utf-16"), Some("")] {
-            assert!(!is_json(bad), "{bad:?}");
-        }
+impl Item {
+    fn document(self, stream: &StreamName, received: Timestamp) -> (Document, Receipt) {
+        let Self { body, md5, keyed } = self;
+        let (key, id) = match keyed {
+            Some((key, id)) => (Some(key), id),
+            None => (None, DocumentId::mint(received)),
+        };
+        let receipt = Receipt { id, md5, body: body.clone(), replayed: false };
+        (Document { id, stream: stream.clone(), key, received, body }, receipt)
     }
 }

@@ -1,7 +1,8 @@
 //! Tokens: who may do what.
 //!
 //! A token is text that only its holder has; its SHA-256 is kept. Tokens that Inlet makes carry
-//! 192 random bits, so their hash needs no salt and no stretching.
+//! 192 random bits, so their hash needs no salt and no stretching; one given from outside ought to
+//! be as hard to guess, and is refused where it is too short to be.
 //!
 //! [`list`] has the tokens as they are kept with the secrets, [`TokenBook`] those in force.
 
@@ -22,6 +23,8 @@ use crate::rejection::Rejection;
 
 /// The longest token that is looked up, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 512;
+/// The shortest token that is taken from outside, in bytes.
+pub const TOKEN_BYTES_MIN: usize = 16;
 /// The longest name of a token, in bytes.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// The most streams a token may be limited to.
@@ -124,6 +127,38 @@ pub fn new_token_text() -> Result<String, getrandom::Error> {
     let mut random = [0u8; 24];
     getrandom::fill(&mut random)?;
     Ok(format!("inlet_{}", hex(&random)))
+}
+
+/// Why a text that was given from outside is no token. It does not contain the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenTextError {
+    /// It is too short to be a secret.
+    #[error("it has {0} characters, and a secret has at least {TOKEN_BYTES_MIN}")]
+    TooShort(usize),
+    /// It is longer than any token that is looked at.
+    #[error("it has {0} characters, and a token has at most {TOKEN_BYTES_MAX}")]
+    TooLong(usize),
+    /// A client could not send it in a header as it is.
+    #[error("its character {0} is a space, a line break or not ASCII")]
+    CharacterInvalid(usize),
+}
+
+/// The token in `given`: [`TOKEN_BYTES_MIN`] to [`TOKEN_BYTES_MAX`] visible ASCII characters. A
+/// line break at the end is left out: it comes with a file or an `echo`, and was not meant.
+///
+/// # Errors
+/// [`TokenTextError`] for anything else.
+pub fn token_text(given: &str) -> Result<&str, TokenTextError> {
+    let text = given.strip_suffix('\n').unwrap_or(given);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if let Some(at) = text.chars().position(|character| !character.is_ascii_graphic()) {
+        return Err(TokenTextError::CharacterInvalid(at + 1));
+    }
+    match text.len() {
+        length if length < TOKEN_BYTES_MIN => Err(TokenTextError::TooShort(length)),
+        length if length > TOKEN_BYTES_MAX => Err(TokenTextError::TooLong(length)),
+        _ => Ok(text),
+    }
 }
 
 /// All tokens in force.
@@ -379,6 +414,30 @@ mod tests {
         let saver = Token::new("saver", &[Scope::Save], "secret", Timestamp::default());
         tokens.replace(TokenBook::new([&saver]));
         assert_eq!(tokens.uses(), HashMap::from([(saver.sha256, at(61))]));
+    }
+
+    #[test]
+    fn a_token_from_outside_loses_a_line_break_and_is_refused_where_it_is_no_secret() {
+        let good = "0123456789abcdef";
+        for given in [good.to_owned(), format!("{good}\n"), format!("{good}\r\n")] {
+            assert_eq!(token_text(&given), Ok(good), "{given:?}");
+        }
+        let table = [
+            ("abc".to_owned(), TokenTextError::TooShort(3)),
+            ("\n".to_owned(), TokenTextError::TooShort(0)),
+            (good[1..].to_owned(), TokenTextError::TooShort(15)),
+            ("x".repeat(513), TokenTextError::TooLong(513)),
+            (format!(" {good}"), TokenTextError::CharacterInvalid(1)),
+            (format!("{good} "), TokenTextError::CharacterInvalid(17)),
+            (format!("{good}\n\n"), TokenTextError::CharacterInvalid(17)),
+            (format!("{good}\t{good}"), TokenTextError::CharacterInvalid(17)),
+            (format!("{good}\n{good}"), TokenTextError::CharacterInvalid(17)),
+            (format!("{good}ä"), TokenTextError::CharacterInvalid(17)),
+        ];
+        for (given, error) in table {
+            assert_eq!(token_text(&given), Err(error), "{given:?}");
+            assert!(!error.to_string().contains(given.trim()) || given.trim().is_empty());
+        }
     }
 
     #[test]

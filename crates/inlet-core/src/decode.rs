@@ -4,12 +4,16 @@
 //! A body that inflates without end is refused while it inflates. Decoding one costs at most the
 //! limit in memory, twice that while the last of it is moved, and the window of its encoding:
 //! 32 KiB for gzip, at most 8 MiB for zstd (RFC 8878, 3.1.1.1.2 recommends to support that much).
+//! What it costs is taken from the budget of the process before it is allocated.
 
 use std::io::{self, Read};
 
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
+use crate::budget::Share;
+use crate::error::Error;
+use crate::failure::Failure;
 use crate::rejection::Rejection;
 
 /// The base-2 logarithm of the largest zstd window, in bytes.
@@ -57,39 +61,64 @@ impl Encoding {
 }
 
 /// Decodes a body of at most `limit_bytes`, counted after decoding. With [`Encoding::Identity`]
-/// the same bytes are given back, without a copy.
+/// the same bytes are given back, without a copy. `share` has the bytes as they were sent, and
+/// afterwards those that are given back.
 ///
 /// # Errors
 ///
-/// [`Rejection::BodyTooLarge`] as soon as it is larger than the limit, and
+/// [`Rejection::BodyTooLarge`] as soon as it is larger than the limit,
 /// [`Rejection::EncodingInvalid`] where it is cut short, damaged, nothing at all, or followed by
-/// something else.
-pub fn decode(encoding: Encoding, bytes: Bytes, limit_bytes: usize) -> Result<Bytes, Rejection> {
+/// something else, and a failure where the budget has no more.
+pub fn decode(
+    encoding: Encoding,
+    bytes: Bytes,
+    limit_bytes: usize,
+    share: &mut Share,
+) -> Result<Bytes, Error> {
     let (name, decoded) = match encoding {
         Encoding::Identity if bytes.len() > limit_bytes => {
-            return Err(Rejection::BodyTooLarge { limit_bytes });
+            return Err(Rejection::BodyTooLarge { limit_bytes }.into());
         }
         Encoding::Identity => return Ok(bytes),
-        Encoding::Gzip => ("gzip", read_gzip(&bytes, limit_bytes)),
-        Encoding::Zstd => ("zstd", read_zstd(&bytes, limit_bytes)),
+        Encoding::Gzip => ("gzip", read_gzip(&bytes, limit_bytes, share)),
+        Encoding::Zstd => ("zstd", read_zstd(&bytes, limit_bytes, share)),
     };
     match decoded {
-        Ok(Some(decoded)) => Ok(decoded),
-        Ok(None) => Err(Rejection::BodyTooLarge { limit_bytes }),
-        Err(_) => Err(Rejection::EncodingInvalid(name)),
+        Ok(decoded) => {
+            drop(bytes);
+            share.shrink_to(decoded.len());
+            Ok(decoded)
+        }
+        Err(ReadError::TooLarge) => Err(Rejection::BodyTooLarge { limit_bytes }.into()),
+        Err(ReadError::Invalid) => Err(Rejection::EncodingInvalid(name).into()),
+        Err(ReadError::OverBudget(failure)) => Err(failure.into()),
     }
 }
 
-fn read_gzip(bytes: &[u8], limit_bytes: usize) -> io::Result<Option<Bytes>> {
-    refuse_nothing(bytes)?;
-    read_capped(MultiGzDecoder::new(bytes), bytes.len(), limit_bytes)
+/// Why a body was not read to its end.
+enum ReadError {
+    Invalid,
+    TooLarge,
+    OverBudget(Failure),
 }
 
-fn read_zstd(bytes: &[u8], limit_bytes: usize) -> io::Result<Option<Bytes>> {
+impl From<io::Error> for ReadError {
+    /// What is wrong with the bytes is nothing that a client could act on.
+    fn from(_: io::Error) -> Self {
+        Self::Invalid
+    }
+}
+
+fn read_gzip(bytes: &[u8], limit_bytes: usize, share: &mut Share) -> Result<Bytes, ReadError> {
+    refuse_nothing(bytes)?;
+    read_capped(MultiGzDecoder::new(bytes), bytes.len(), limit_bytes, share)
+}
+
+fn read_zstd(bytes: &[u8], limit_bytes: usize, share: &mut Share) -> Result<Bytes, ReadError> {
     refuse_nothing(bytes)?;
     let mut decoder = zstd::Decoder::with_buffer(bytes)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-    read_capped(decoder, bytes.len(), limit_bytes)
+    read_capped(decoder, bytes.len(), limit_bytes, share)
 }
 
 /// Nothing is no member and no frame, though the decoders read it as none of them.
@@ -97,23 +126,27 @@ fn refuse_nothing(bytes: &[u8]) -> io::Result<()> {
     if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// Reads to the end, or gives nothing once that is further than the limit.
+/// Reads to the end, as far as the limit and the budget allow.
 fn read_capped(
     mut decoder: impl Read,
     sent_bytes: usize,
     limit_bytes: usize,
-) -> io::Result<Option<Bytes>> {
+    share: &mut Share,
+) -> Result<Bytes, ReadError> {
     // The one byte more tells a body that just fits from one that does not.
     let reserved_max = limit_bytes.saturating_add(1);
     let guessed = sent_bytes.saturating_mul(GUESSED_RATIO).max(RESERVED_BYTES_MIN);
-    let mut decoded = vec![0; guessed.min(reserved_max)];
+    let reserved = guessed.min(reserved_max);
+    share.grow(reserved).map_err(ReadError::OverBudget)?;
+    let mut decoded = vec![0; reserved];
     let mut length = 0;
     loop {
         if length > limit_bytes {
-            return Ok(None);
+            return Err(ReadError::TooLarge);
         }
         if length == decoded.len() {
             let reserved = decoded.len().saturating_mul(2).min(reserved_max);
+            share.grow(reserved - decoded.len()).map_err(ReadError::OverBudget)?;
             decoded.reserve_exact(reserved - decoded.len());
             decoded.resize(reserved, 0);
         }
@@ -121,11 +154,11 @@ fn read_capped(
             Ok(0) => break,
             Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     // A document may wait in the queue, so what it does not need is given back.
     decoded.truncate(length);
     decoded.shrink_to_fit();
-    Ok(Some(decoded.into()))
+    Ok(decoded.into())
 }

@@ -15,6 +15,8 @@ use crate::rejection::Rejection;
 
 /// The longest stream name, in bytes.
 pub const STREAM_NAME_BYTES_MAX: usize = 64;
+/// The name of the stream of documents that name none.
+const DEFAULT_NAME: &str = "default";
 /// The longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
 
@@ -80,6 +82,11 @@ impl StreamName {
         if fits { Ok(Self(Arc::from(name))) } else { Err(Rejection::StreamNameInvalid) }
     }
 
+    /// Whether it is the stream of documents that name none.
+    pub fn is_default(&self) -> bool {
+        &*self.0 == DEFAULT_NAME
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -89,7 +96,8 @@ impl StreamName {
 /// The stream of documents that name none: `default`.
 impl Default for StreamName {
     fn default() -> Self {
-        static DEFAULT: LazyLock<StreamName> = LazyLock::new(|| StreamName(Arc::from("default")));
+        static DEFAULT: LazyLock<StreamName> =
+            LazyLock::new(|| StreamName(Arc::from(DEFAULT_NAME)));
         DEFAULT.clone()
     }
 }
@@ -124,6 +132,26 @@ impl IdempotencyKey {
         let fits = (1..=KEY_BYTES_MAX).contains(&key.len())
             && key.bytes().all(|b| (0x20..=0x7e).contains(&b));
         if fits { Ok(Self(Box::from(key))) } else { Err(Rejection::KeyInvalid) }
+    }
+
+    /// The key of the item at `index`, from 0, of a batch with this key: `KEY#INDEX`.
+    ///
+    /// # Errors
+    /// [`Rejection::KeyTooLong`] where that is more than [`KEY_BYTES_MAX`].
+    pub fn of_item(&self, index: usize) -> Result<Self, Rejection> {
+        let key = format!("{}#{index}", self.0);
+        match key.len() {
+            ..=KEY_BYTES_MAX => Ok(Self(key.into_boxed_str())),
+            bytes => Err(Rejection::KeyTooLong { limit: KEY_BYTES_MAX - (bytes - self.0.len()) }),
+        }
+    }
+
+    /// Whether it reads like a key that [`of_item`](Self::of_item) makes.
+    pub fn names_an_item(&self) -> bool {
+        self.0.rsplit_once('#').is_some_and(|(key, index)| {
+            let is_number = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+            !key.is_empty() && is_number && (index == "0" || !index.starts_with('0'))
+        })
     }
 
     /// The key as text.

@@ -32,6 +32,12 @@ use crate::rejection::Rejection;
 /// What the checksum of an id is made with. Another key would be another kind of id.
 const CHECKSUM_KEY: &[u8; 16] = b"inlet document 1";
 
+/// Where the ids of keys come from. Fixed for good: a repeat must give the same id.
+const KEYS: &[u8] = b"inlet idempotency key v1\0";
+/// The same for keys of clients that read like that of an item of a batch, `KEY#12`. Without a
+/// domain of their own, such a document and that item would be taken for one.
+const OWN_KEYS_LIKE_ITEMS: &[u8] = b"inlet idempotency key v2\0";
+
 /// The id of a document and of its receipt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId([u8; 16]);
@@ -55,18 +61,16 @@ impl DocumentId {
         seal(id, 0x70)
     }
 
-    /// The id of the document that has this key in this stream; always the same one.
+    /// The id of the document that a client sent with this key of its own into this stream; always
+    /// the same one, and never that of an item of a batch.
     pub fn derive(stream: &StreamName, key: &IdempotencyKey) -> Self {
-        // The separator can't be part of a stream name, so no two pairs give the same input.
-        let digest = Sha256::new()
-            .chain_update(b"inlet idempotency key v1\0")
-            .chain_update(stream.as_str())
-            .chain_update(b"\0")
-            .chain_update(key.as_str())
-            .finalize();
-        let mut id = [0u8; 16];
-        id.copy_from_slice(&digest[..16]);
-        seal(id, 0x80)
+        let domain = if key.names_an_item() { OWN_KEYS_LIKE_ITEMS } else { KEYS };
+        hashed(domain, stream, key)
+    }
+
+    /// The id of an item of a batch, by the key that [`IdempotencyKey::of_item`] made for it.
+    pub fn derive_item(stream: &StreamName, key: &IdempotencyKey) -> Self {
+        hashed(KEYS, stream, key)
     }
 
     /// Whether Inlet can have made this id: true for all it made, and for one in 65,536 of all
@@ -139,6 +143,19 @@ fn nibble(digit: u8) -> Result<u8, Rejection> {
     }
 }
 
+fn hashed(domain: &[u8], stream: &StreamName, key: &IdempotencyKey) -> DocumentId {
+    // The separator can't be part of a stream name, so no two pairs give the same input.
+    let digest = Sha256::new()
+        .chain_update(domain)
+        .chain_update(stream.as_str())
+        .chain_update(b"\0")
+        .chain_update(key.as_str())
+        .finalize();
+    let mut id = [0u8; 16];
+    id.copy_from_slice(&digest[..16]);
+    seal(id, 0x80)
+}
+
 fn seal(mut id: [u8; 16], version: u8) -> DocumentId {
     id[6] = (id[6] & 0x0f) | version;
     id[8] = (id[8] & 0x3f) | 0x80;
@@ -199,6 +216,26 @@ mod tests {
         assert_eq!(
             DocumentId::derive(&orders, &key).to_string(),
             "4aa23fc6-17b1-8898-b1f4-d5ab53bcc774"
+        );
+    }
+
+    #[test]
+    fn an_item_of_a_batch_has_the_id_it_always_had_and_no_key_of_a_client_gives_it() {
+        let stream = StreamName::new("orders").unwrap();
+        for text in ["K#0", "K#1", "K#1#12", "#1#2"] {
+            let key = IdempotencyKey::new(text).unwrap();
+            let item = DocumentId::derive_item(&stream, &key);
+            assert_ne!(item, DocumentId::derive(&stream, &key), "{text}");
+            assert!(item.is_ours() && DocumentId::derive(&stream, &key).is_ours());
+        }
+        for text in ["K", "K#", "#1", "K#01", "K#-1", "K#1x", "K#1 "] {
+            let key = IdempotencyKey::new(text).unwrap();
+            assert_eq!(DocumentId::derive_item(&stream, &key), DocumentId::derive(&stream, &key));
+        }
+        let item = IdempotencyKey::new("K#1").unwrap();
+        assert_eq!(
+            DocumentId::derive_item(&stream, &item).to_string(),
+            "28eebe57-a418-8068-8129-c75d0146ecfa"
         );
     }
 }

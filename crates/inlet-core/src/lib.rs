@@ -17,7 +17,9 @@
 pub mod accept;
 pub mod auth;
 pub mod backup;
+pub mod budget;
 pub mod calendar;
+pub mod circuit;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;

@@ -11,8 +11,14 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// The most documents in a batch request. Default 10,000.
     pub batch_documents_max: usize,
-    /// How many different streams there may be. Default 1,000.
+    /// How many streams one token may begin. Default 1,000.
     pub streams_max: usize,
+    /// How many streams there may be, whoever began them. Default 10,000. `default` is always
+    /// open.
+    pub streams_total_max: usize,
+    /// The memory that bodies in flight may take in the whole process, in bytes. Default 256 MiB;
+    /// a server chooses it by the memory of the machine.
+    pub bodies_bytes_max: usize,
     /// The most documents or dead letters on a page. Default 1,000.
     pub page_documents_max: usize,
     /// How often a document the store refuses is tried before it becomes a dead letter.
@@ -34,6 +40,8 @@ impl Default for Limits {
             batch_bytes_max: 16 << 20,
             batch_documents_max: 10_000,
             streams_max: 1_000,
+            streams_total_max: 10_000,
+            bodies_bytes_max: 256 << 20,
             page_documents_max: 1_000,
             attempts_max: 3,
             persist_documents_max: 4_096,

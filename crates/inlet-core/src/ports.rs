@@ -7,6 +7,7 @@
 mod bucket;
 mod cache;
 mod clock;
+mod look_ahead;
 mod queue;
 mod secrets;
 mod store;
@@ -18,6 +19,7 @@ pub use bucket::{
 };
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
+pub use look_ahead::LookAhead;
 pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
 pub use secrets::{SECRET_BYTES_MAX, Secrets, Swapped};
 pub use store::{

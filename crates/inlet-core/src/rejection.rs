@@ -4,11 +4,14 @@ use crate::auth::Scope;
 use crate::document::StreamName;
 use crate::json::JsonFault;
 
+/// When a stream may be free again, in seconds: once somebody erased the last document of one.
+const STREAM_LIMIT_RETRY_AFTER_S: u32 = 60;
+
 /// Why a request was refused through the caller's doing. The code of each is part of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// No token was sent.
-    #[error("send a token in X-Auth-Token, or as Authorization: Bearer")]
+    #[error("send a token in X-Auth-Token, as Authorization: Bearer, or as a password in Basic")]
     TokenMissing,
     /// The token is not one of ours, or was revoked.
     #[error("this token is not known here; it may have been revoked")]
@@ -16,6 +19,9 @@ pub enum Rejection {
     /// The token has expired.
     #[error("this token has expired")]
     TokenExpired,
+    /// Two tokens were sent that differ.
+    #[error("the request carries two tokens that differ; send one")]
+    TokenAmbiguous,
     /// The token is good, but not for this.
     #[error("this token lacks the scope `{0}`")]
     ScopeMissing(Scope),
@@ -64,8 +70,14 @@ pub enum Rejection {
     /// The stream's name is not allowed.
     #[error("a stream name is 1 to 64 of A-Z a-z 0-9 _ -, and does not begin with -")]
     StreamNameInvalid,
+    /// The token has begun as many streams as one token may.
+    #[error("this token has begun {limit} streams already; use one of them, or raise streams_max")]
+    StreamQuota {
+        /// How many streams one token may begin.
+        limit: usize,
+    },
     /// There are as many streams as are allowed.
-    #[error("there are already {limit} streams; use one of them, or raise streams_max")]
+    #[error("there are already {limit} streams; use one of them, or raise streams_total_max")]
     StreamLimit {
         /// How many streams there may be.
         limit: usize,
@@ -76,6 +88,15 @@ pub enum Rejection {
     /// The key was used before in this stream, with another body.
     #[error("this Idempotency-Key was used before in this stream with another body")]
     KeyConflict,
+    /// The key is too long for the number of documents in its batch.
+    #[error(
+        "the key of a batch is followed by # and the number of each document; with this many \
+         documents it has at most {limit} characters"
+    )]
+    KeyTooLong {
+        /// The longest key, in bytes.
+        limit: usize,
+    },
     /// A batch has no document.
     #[error("the batch is empty; send NDJSON or a JSON array")]
     BatchEmpty,
@@ -84,6 +105,12 @@ pub enum Rejection {
     BatchTooLong {
         /// How many documents a batch may have.
         limit: usize,
+    },
+    /// Every document of a batch was refused.
+    #[error("none of the {documents} documents is acceptable; see `results`")]
+    BatchRefused {
+        /// The number of documents in the batch.
+        documents: usize,
     },
     /// The text is no document id.
     #[error("an id is a UUID, as in 019aa2f0-1111-7222-8333-444455556666")]
@@ -147,81 +174,87 @@ pub enum Rejection {
     },
 }
 
+/// What is fixed for a refusal, whatever the request.
+struct Row {
+    status: u16,
+    code: &'static str,
+    title: &'static str,
+}
+
+const fn row(status: u16, code: &'static str, title: &'static str) -> Row {
+    Row { status, code, title }
+}
+
 impl Rejection {
     /// The HTTP status it is answered with.
     pub fn status(&self) -> u16 {
-        match self {
-            Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => 401,
-            Self::ScopeMissing(_) | Self::StreamForbidden(_) | Self::StreamsOnly => 403,
-            Self::NotFound | Self::UploadUnknown => 404,
-            Self::MethodNotAllowed => 405,
-            Self::BodyTimeout | Self::RequestTimeout => 408,
-            Self::KeyConflict | Self::TokenNameTaken | Self::TokenLimit | Self::LastAdminToken => {
-                409
-            }
-            Self::LengthRequired => 411,
-            Self::PreconditionFailed(_) => 412,
-            Self::RangeInvalid { .. } => 416,
-            Self::BodyTooLarge { .. } | Self::BatchTooLong { .. } => 413,
-            Self::MediaTypeUnsupported | Self::EncodingUnsupported => 415,
-            Self::RateLimited { .. } => 429,
-            Self::EncodingInvalid(_)
-            | Self::BodyEmpty
-            | Self::BodyIncomplete
-            | Self::JsonInvalid(_)
-            | Self::StreamNameInvalid
-            | Self::StreamLimit { .. }
-            | Self::KeyInvalid
-            | Self::BatchEmpty
-            | Self::IdInvalid
-            | Self::ChecksumMismatch(_)
-            | Self::PartTooSmall { .. }
-            | Self::PartMissing(_)
-            | Self::ParameterInvalid { .. }
-            | Self::RequestMalformed(_) => 400,
-        }
+        self.row().status
     }
 
     /// Its stable code, the member `code` of an answer.
     pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// Its title, the same for all refusals with that code.
+    pub fn title(&self) -> &'static str {
+        self.row().title
+    }
+
+    /// When the same request may succeed, in seconds; `None` where it never will. Every refusal
+    /// that is a limit (429) has one.
+    pub fn retry_after_s(&self) -> Option<u32> {
         match self {
-            Self::TokenMissing => "TokenMissing",
-            Self::TokenUnknown => "TokenUnknown",
-            Self::TokenExpired => "TokenExpired",
-            Self::ScopeMissing(_) => "ScopeMissing",
-            Self::StreamForbidden(_) => "StreamForbidden",
-            Self::StreamsOnly => "StreamsOnly",
-            Self::TokenNameTaken => "TokenNameTaken",
-            Self::TokenLimit => "TokenLimit",
-            Self::LastAdminToken => "LastAdminToken",
-            Self::MediaTypeUnsupported => "MediaTypeUnsupported",
-            Self::EncodingUnsupported => "EncodingUnsupported",
-            Self::EncodingInvalid(_) => "EncodingInvalid",
-            Self::BodyTooLarge { .. } => "BodyTooLarge",
-            Self::BodyEmpty => "BodyEmpty",
-            Self::BodyIncomplete => "BodyIncomplete",
-            Self::BodyTimeout => "BodyTimeout",
-            Self::JsonInvalid(_) => "JsonInvalid",
-            Self::StreamNameInvalid => "StreamNameInvalid",
-            Self::StreamLimit { .. } => "StreamLimit",
-            Self::KeyInvalid => "KeyInvalid",
-            Self::KeyConflict => "KeyConflict",
-            Self::BatchEmpty => "BatchEmpty",
-            Self::BatchTooLong { .. } => "BatchTooLong",
-            Self::IdInvalid => "IdInvalid",
-            Self::ParameterInvalid { .. } => "ParameterInvalid",
-            Self::ChecksumMismatch(_) => "ChecksumMismatch",
-            Self::LengthRequired => "LengthRequired",
-            Self::PartTooSmall { .. } => "PartTooSmall",
-            Self::PartMissing(_) => "PartMissing",
-            Self::UploadUnknown => "UploadUnknown",
-            Self::PreconditionFailed(_) => "PreconditionFailed",
-            Self::RangeInvalid { .. } => "RangeInvalid",
-            Self::NotFound => "NotFound",
-            Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::RequestMalformed(_) => "RequestMalformed",
-            Self::RequestTimeout => "RequestTimeout",
-            Self::RateLimited { .. } => "RateLimited",
+            Self::RateLimited { retry_after_s } => Some(*retry_after_s),
+            Self::StreamQuota { .. } | Self::StreamLimit { .. } => Some(STREAM_LIMIT_RETRY_AFTER_S),
+            _ => None,
+        }
+    }
+
+    #[rustfmt::skip]
+    fn row(&self) -> Row {
+        match self {
+            Self::TokenMissing => row(401, "TokenMissing", "A token is needed"),
+            Self::TokenUnknown => row(401, "TokenUnknown", "The token is not known"),
+            Self::TokenExpired => row(401, "TokenExpired", "The token has expired"),
+            Self::TokenAmbiguous => row(400, "TokenAmbiguous", "Two tokens differ"),
+            Self::ScopeMissing(_) => row(403, "ScopeMissing", "The token lacks a scope"),
+            Self::StreamForbidden(_) => row(403, "StreamForbidden", "The token is for other streams"),
+            Self::StreamsOnly => row(403, "StreamsOnly", "The token is for streams alone"),
+            Self::TokenNameTaken => row(409, "TokenNameTaken", "The token's name is taken"),
+            Self::TokenLimit => row(409, "TokenLimit", "There are too many tokens"),
+            Self::LastAdminToken => row(409, "LastAdminToken", "It is the last token that may administer"),
+            Self::MediaTypeUnsupported => row(415, "MediaTypeUnsupported", "The content type is not taken"),
+            Self::EncodingUnsupported => row(415, "EncodingUnsupported", "The content encoding is not taken"),
+            Self::EncodingInvalid(_) => row(400, "EncodingInvalid", "The body does not decode"),
+            Self::BodyTooLarge { .. } => row(413, "BodyTooLarge", "The body is too large"),
+            Self::BodyEmpty => row(400, "BodyEmpty", "The body is empty"),
+            Self::BodyIncomplete => row(400, "BodyIncomplete", "The body is not whole"),
+            Self::BodyTimeout => row(408, "BodyTimeout", "The body took too long"),
+            Self::JsonInvalid(_) => row(400, "JsonInvalid", "The body is not acceptable JSON"),
+            Self::StreamNameInvalid => row(400, "StreamNameInvalid", "The stream's name is not allowed"),
+            Self::StreamQuota { .. } => row(429, "StreamQuota", "The token has too many streams"),
+            Self::StreamLimit { .. } => row(429, "StreamLimit", "There are too many streams"),
+            Self::KeyInvalid => row(400, "KeyInvalid", "The idempotency key is not allowed"),
+            Self::KeyConflict => row(409, "KeyConflict", "The idempotency key was used with another body"),
+            Self::KeyTooLong { .. } => row(400, "KeyTooLong", "The idempotency key is too long for the batch"),
+            Self::BatchEmpty => row(400, "BatchEmpty", "The batch is empty"),
+            Self::BatchTooLong { .. } => row(413, "BatchTooLong", "The batch has too many documents"),
+            Self::BatchRefused { .. } => row(400, "BatchRefused", "Every document of the batch was refused"),
+            Self::IdInvalid => row(400, "IdInvalid", "The id is not one"),
+            Self::ParameterInvalid { .. } => row(400, "ParameterInvalid", "A parameter is not allowed"),
+            Self::ChecksumMismatch(_) => row(400, "ChecksumMismatch", "The checksum does not fit"),
+            Self::LengthRequired => row(411, "LengthRequired", "The length is needed"),
+            Self::PartTooSmall { .. } => row(400, "PartTooSmall", "A part is too small"),
+            Self::PartMissing(_) => row(400, "PartMissing", "A part is missing"),
+            Self::UploadUnknown => row(404, "UploadUnknown", "The upload is not known"),
+            Self::PreconditionFailed(_) => row(412, "PreconditionFailed", "A condition does not hold"),
+            Self::RangeInvalid { .. } => row(416, "RangeInvalid", "The range is not in the file"),
+            Self::NotFound => row(404, "NotFound", "Not found"),
+            Self::MethodNotAllowed => row(405, "MethodNotAllowed", "The method is not taken here"),
+            Self::RequestMalformed(_) => row(400, "RequestMalformed", "The request is not well-formed"),
+            Self::RequestTimeout => row(408, "RequestTimeout", "The request took too long"),
+            Self::RateLimited { .. } => row(429, "RateLimited", "Too many requests"),
         }
     }
 }

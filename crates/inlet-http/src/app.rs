@@ -12,6 +12,7 @@ use inlet_core::ports::{Bucket, Cache, Clock, Queue, Store};
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::site::landing::RecentFigures;
+use crate::workers::Workers;
 
 /// Everything a request may touch. One for a process, shared by all of its threads.
 pub struct App {
@@ -35,6 +36,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The pages that browsers get.
     pub pages: Pages,
+    /// Threads for what would hold up the serving ones; begins with its default.
+    pub workers: Workers,
     /// The figures that `/` shows, remembered for a moment; begins with its default.
     pub figures: RecentFigures,
 }

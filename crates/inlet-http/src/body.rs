@@ -1,13 +1,17 @@
-//! Reading a request's body: to a limit in bytes, and at no less than a least rate.
+//! Reading a request's body: to a limit in bytes, within the memory that all bodies share, and at
+//! no less than a least rate.
 
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::EXPECT;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
+use inlet_core::budget::Share;
+use inlet_core::error::Error;
+use inlet_core::failure::Failure;
 use inlet_core::rejection::Rejection;
 use inlet_server::ConnectionState;
 use tokio::time::{Instant, Sleep};
@@ -43,38 +47,51 @@ impl RequestBody<'_> {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body, whose memory is taken from the budget of `share` as it comes.
 ///
 /// A body that comes in one piece is not copied, and one that is there already needs no timer.
 ///
 /// # Errors
 /// [`Rejection::BodyTooLarge`] as soon as more than `bytes_max` have come,
 /// [`Rejection::BodyTimeout`] where it comes too slowly, [`Rejection::BodyIncomplete`] where the
-/// client goes away, and [`Rejection::RequestMalformed`] where its framing is wrong.
-pub(crate) async fn read(body: RequestBody<'_>, bytes_max: usize) -> Result<Bytes, Rejection> {
+/// client goes away, [`Rejection::RequestMalformed`] where its framing is wrong, and a failure
+/// where the budget has no more.
+pub(crate) async fn read(
+    body: RequestBody<'_>,
+    bytes_max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Error> {
     match body {
         RequestBody::Coming(body, connection) => match body.take() {
-            Some(body) => coming(body, bytes_max, connection).await,
+            Some(body) => coming(body, bytes_max, connection, share).await,
             None => Ok(Bytes::new()),
         },
         RequestBody::Whole(bytes) if bytes.len() > bytes_max => {
-            Err(Rejection::BodyTooLarge { limit_bytes: bytes_max })
+            Err(Rejection::BodyTooLarge { limit_bytes: bytes_max }.into())
         }
-        RequestBody::Whole(bytes) => Ok(bytes),
+        RequestBody::Whole(bytes) => {
+            share.grow(bytes.len())?;
+            Ok(bytes)
+        }
     }
 }
 
 /// Reads what nobody read of a request that is refused, and lets go of it: else the connection
 /// could not be used again, and the client, who does not know that, might send its next request
 /// into it. Tells whether all has come: it is not waited for long, nor where it is large.
-pub(crate) async fn discarded(body: Incoming, head: &Parts, connection: &ConnectionState) -> bool {
+pub(crate) async fn discarded(
+    body: Incoming,
+    head: &Parts,
+    connection: &ConnectionState,
+    mut share: Share,
+) -> bool {
     let is_small =
         content_length(&head.headers).is_some_and(|length| length <= DISCARDED_BYTES_MAX as u64);
     // Who asks whether to send it is told by the answer not to.
     if !is_small || head.headers.contains_key(EXPECT) {
         return false;
     }
-    let reading = coming(body, DISCARDED_BYTES_MAX, connection);
+    let reading = coming(body, DISCARDED_BYTES_MAX, connection, &mut share);
     tokio::time::timeout(DISCARD_WAIT, reading).await.is_ok_and(|read| read.is_ok())
 }
 
@@ -82,8 +99,10 @@ async fn coming(
     mut body: Incoming,
     bytes_max: usize,
     connection: &ConnectionState,
-) -> Result<Bytes, Rejection> {
+    share: &mut Share,
+) -> Result<Bytes, Error> {
     let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let announced = announced.unwrap_or(bytes_max).min(bytes_max);
     let mut gathered = Gathered::default();
     let mut timer = None;
     let mut empty_frames = 0;
@@ -93,7 +112,8 @@ async fn coming(
             Some(Ok(frame)) => frame,
             Some(Err(_)) => {
                 let fault = connection.body_fault();
-                return Err(fault.map_or(Rejection::BodyIncomplete, Rejection::RequestMalformed));
+                let fault = fault.map_or(Rejection::BodyIncomplete, Rejection::RequestMalformed);
+                return Err(fault.into());
             }
         };
         // What is no data is trailers, which say nothing to us.
@@ -101,13 +121,14 @@ async fn coming(
         if data.is_empty() {
             empty_frames += 1;
             if empty_frames > EMPTY_FRAMES_MAX {
-                return Err(Rejection::RequestMalformed("the body has too many empty frames"));
+                let fault = "the body has too many empty frames";
+                return Err(Rejection::RequestMalformed(fault).into());
             }
         }
         if data.len() > bytes_max - gathered.len() {
-            return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max });
+            return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max }.into());
         }
-        gathered.push(data, announced);
+        gathered.push(data, announced, share)?;
     }
     Ok(gathered.into_bytes())
 }
@@ -174,7 +195,7 @@ enum Gathered {
     #[default]
     Nothing,
     One(Bytes),
-    Many(BytesMut),
+    Many(Vec<u8>),
 }
 
 impl Gathered {
@@ -186,28 +207,43 @@ impl Gathered {
         }
     }
 
-    fn push(&mut self, data: Bytes, announced: Option<usize>) {
+    /// Adds a piece of a body of at most `announced` bytes. What is allocated for it is taken from
+    /// the share first.
+    fn push(&mut self, data: Bytes, announced: usize, share: &mut Share) -> Result<(), Failure> {
         *self = match std::mem::take(self) {
-            Self::Nothing => Self::One(data),
+            Self::Nothing => {
+                share.grow(data.len())?;
+                Self::One(data)
+            }
             Self::One(first) => {
-                let room = announced.unwrap_or(0).min(TRUSTED_BYTES_MAX);
-                let mut all = BytesMut::with_capacity(room.max(first.len() + data.len()));
+                let needed = first.len() + data.len();
+                let room = needed.max(announced.min(TRUSTED_BYTES_MAX));
+                share.grow(room)?;
+                let mut all = Vec::with_capacity(room);
                 all.extend_from_slice(&first);
                 all.extend_from_slice(&data);
+                share.shrink_to(share.bytes() - first.len());
                 Self::Many(all)
             }
             Self::Many(mut all) => {
+                let needed = all.len() + data.len();
+                if needed > all.capacity() {
+                    let room = needed.max((all.capacity() * 2).min(announced));
+                    share.grow(room - all.capacity())?;
+                    all.reserve_exact(room - all.len());
+                }
                 all.extend_from_slice(&data);
                 Self::Many(all)
             }
         };
+        Ok(())
     }
 
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Nothing => Bytes::new(),
             Self::One(bytes) => bytes,
-            Self::Many(bytes) => bytes.freeze(),
+            Self::Many(bytes) => bytes.into(),
         }
     }
 }

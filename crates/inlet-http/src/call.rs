@@ -1,22 +1,19 @@
 //! One request while it is being answered.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
 use inlet_core::auth::{Caller, Scope};
 use inlet_core::document::StreamName;
 use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
+use inlet_server::token_of;
 
 use crate::app::App;
 use crate::body::{self, RequestBody};
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::routes::Route;
-
-/// Where clients put their token. Names are parsed once, here and elsewhere: looking a header up
-/// by its text would parse the text for each request.
-const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// A request that met a route, and what it may use.
 pub(crate) struct Call<'a> {
@@ -55,7 +52,8 @@ impl<'a> Call<'a> {
         {
             scope = other;
         }
-        let caller = self.app.intake.authenticate(token(&self.head.headers), scope)?;
+        let token = token_of(&self.head.headers).map_err(|_| Rejection::TokenAmbiguous)?;
+        let caller = self.app.intake.authenticate(token.as_deref(), scope)?;
         if caller.streams().is_some() && !self.route.endpoint.is_about_streams() {
             return Err(Rejection::StreamsOnly.into());
         }
@@ -97,12 +95,12 @@ impl<'a> Call<'a> {
     }
 
     /// The body, to the route's limit.
-    pub(crate) async fn body(&self, body: RequestBody<'_>) -> Result<bytes::Bytes, Rejection> {
+    pub(crate) async fn body(&self, body: RequestBody<'_>) -> Result<bytes::Bytes, Error> {
         let bytes_max = self.route.body.bytes_max(self.app.intake.limits());
         if content_length(&self.head.headers).is_some_and(|length| length > bytes_max as u64) {
-            return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max });
+            return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max }.into());
         }
-        body::read(body, bytes_max).await
+        body::read(body, bytes_max, &mut self.app.intake.budget().share()).await
     }
 
     /// Whether the caller has that scope as well.
@@ -114,14 +112,4 @@ impl<'a> Call<'a> {
 /// The `Content-Length`, in bytes.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// The token of a request: `X-Auth-Token`, else `Authorization: Bearer`.
-fn token(headers: &HeaderMap) -> Option<&str> {
-    if let Some(token) = headers.get(X_AUTH_TOKEN) {
-        return token.to_str().ok();
-    }
-    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = given.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

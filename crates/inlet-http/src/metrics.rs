@@ -24,10 +24,11 @@ const LATENCY_BOUNDS_US: [u64; 12] = [
 
 /// The codes that a request can be refused with, for the label `code`. What is not here is
 /// counted under the last.
-const CODES: [&str; 42] = [
+const CODES: [&str; 46] = [
     "TokenMissing",
     "TokenUnknown",
     "TokenExpired",
+    "TokenAmbiguous",
     "ScopeMissing",
     "StreamForbidden",
     "StreamsOnly",
@@ -43,11 +44,14 @@ const CODES: [&str; 42] = [
     "BodyTimeout",
     "JsonInvalid",
     "StreamNameInvalid",
+    "StreamQuota",
     "StreamLimit",
     "KeyInvalid",
+    "KeyTooLong",
     "KeyConflict",
     "BatchEmpty",
     "BatchTooLong",
+    "BatchRefused",
     "IdInvalid",
     "ParameterInvalid",
     "NotFound",

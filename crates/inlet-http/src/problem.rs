@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use inlet_core::auth::Scope;
-use inlet_core::document::StreamName;
+use inlet_core::document::{KEY_BYTES_MAX, StreamName};
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::limits::Limits;
@@ -26,7 +26,7 @@ use crate::pages::Pages;
 use crate::request_id::RequestId;
 use crate::routes;
 
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"inlet\"");
 
 /// When to try again after a failure that may pass, in seconds.
@@ -74,7 +74,10 @@ impl Problem {
             Rejection::BodyTooLarge { limit_bytes } => {
                 more.insert("limit".to_owned(), json!(limit_bytes));
             }
-            Rejection::BatchTooLong { limit } | Rejection::StreamLimit { limit } => {
+            Rejection::BatchTooLong { limit }
+            | Rejection::StreamQuota { limit }
+            | Rejection::StreamLimit { limit }
+            | Rejection::KeyTooLong { limit } => {
                 more.insert("limit".to_owned(), json!(limit));
             }
             Rejection::JsonInvalid(fault) => {
@@ -83,10 +86,6 @@ impl Problem {
             }
             _ => {}
         }
-        let retry_after_s = match rejection {
-            Rejection::RateLimited { retry_after_s } => Some(*retry_after_s),
-            _ => None,
-        };
         let file_bytes = match rejection {
             Rejection::RangeInvalid { bytes } => Some(*bytes),
             _ => None,
@@ -94,9 +93,9 @@ impl Problem {
         Self {
             status: StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::BAD_REQUEST),
             code: rejection.code(),
-            title: title(rejection),
+            title: rejection.title(),
             detail: rejection.to_string(),
-            retry_after_s,
+            retry_after_s: rejection.retry_after_s(),
             file_bytes,
             more,
         }
@@ -149,6 +148,7 @@ impl Problem {
             Rejection::TokenMissing,
             Rejection::TokenUnknown,
             Rejection::TokenExpired,
+            Rejection::TokenAmbiguous,
             Rejection::ScopeMissing(Scope::Save),
             Rejection::StreamForbidden(StreamName::default()),
             Rejection::StreamsOnly,
@@ -162,8 +162,10 @@ impl Problem {
             Rejection::ParameterInvalid { name: "limit", expected: "a whole number from 1" },
             Rejection::IdInvalid,
             Rejection::StreamNameInvalid,
-            Rejection::StreamLimit { limit: limits.streams_max },
+            Rejection::StreamQuota { limit: limits.streams_max },
+            Rejection::StreamLimit { limit: limits.streams_total_max },
             Rejection::KeyInvalid,
+            Rejection::KeyTooLong { limit: KEY_BYTES_MAX - 5 },
             Rejection::KeyConflict,
             Rejection::MediaTypeUnsupported,
             Rejection::EncodingUnsupported,
@@ -175,6 +177,7 @@ impl Problem {
             Rejection::JsonInvalid(fault),
             Rejection::BatchEmpty,
             Rejection::BatchTooLong { limit: limits.batch_documents_max },
+            Rejection::BatchRefused { documents: 2 },
             Rejection::RateLimited { retry_after_s: 1 },
             Rejection::ChecksumMismatch("Content-MD5"),
             Rejection::LengthRequired,
@@ -237,49 +240,6 @@ impl Problem {
             _ => {}
         }
         answer
-    }
-}
-
-/// A title a code, the same for all that have the code. They are listed in the docs.
-pub(crate) fn title(rejection: &Rejection) -> &'static str {
-    match rejection {
-        Rejection::TokenMissing => "A token is needed",
-        Rejection::TokenUnknown => "The token is not known",
-        Rejection::TokenExpired => "The token has expired",
-        Rejection::ScopeMissing(_) => "The token lacks a scope",
-        Rejection::StreamForbidden(_) => "The token is for other streams",
-        Rejection::StreamsOnly => "The token is for streams alone",
-        Rejection::TokenNameTaken => "The token's name is taken",
-        Rejection::TokenLimit => "There are too many tokens",
-        Rejection::LastAdminToken => "It is the last token that may administer",
-        Rejection::MediaTypeUnsupported => "The content type is not taken",
-        Rejection::EncodingUnsupported => "The content encoding is not taken",
-        Rejection::EncodingInvalid(_) => "The body does not decode",
-        Rejection::BodyTooLarge { .. } => "The body is too large",
-        Rejection::BodyEmpty => "The body is empty",
-        Rejection::BodyIncomplete => "The body is not whole",
-        Rejection::BodyTimeout => "The body took too long",
-        Rejection::JsonInvalid(_) => "The body is not acceptable JSON",
-        Rejection::StreamNameInvalid => "The stream's name is not allowed",
-        Rejection::StreamLimit { .. } => "There are too many streams",
-        Rejection::KeyInvalid => "The idempotency key is not allowed",
-        Rejection::KeyConflict => "The idempotency key was used with another body",
-        Rejection::BatchEmpty => "The batch is empty",
-        Rejection::BatchTooLong { .. } => "The batch has too many documents",
-        Rejection::IdInvalid => "The id is not one",
-        Rejection::ParameterInvalid { .. } => "A parameter is not allowed",
-        Rejection::ChecksumMismatch(_) => "The checksum does not fit",
-        Rejection::LengthRequired => "The length is needed",
-        Rejection::PartTooSmall { .. } => "A part is too small",
-        Rejection::PartMissing(_) => "A part is missing",
-        Rejection::UploadUnknown => "The upload is not known",
-        Rejection::PreconditionFailed(_) => "A condition does not hold",
-        Rejection::RangeInvalid { .. } => "The range is not in the file",
-        Rejection::NotFound => "Not found",
-        Rejection::MethodNotAllowed => "The method is not taken here",
-        Rejection::RequestMalformed(_) => "The request is not well-formed",
-        Rejection::RequestTimeout => "The request took too long",
-        Rejection::RateLimited { .. } => "Too many requests",
     }
 }
 

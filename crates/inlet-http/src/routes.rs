@@ -64,6 +64,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether its answer begins only once an engine has answered that may hang: a read, or the
+    /// change of one thing. The others have deadlines of their own, or take as long as they take.
+    pub(crate) fn asks_an_engine(self) -> bool {
+        !matches!(
+            self,
+            Self::Save | Self::SaveBatch | Self::FilePut | Self::FilePost | Self::Redrive
+        )
+    }
+
     /// Whether it tells how the instance is, and is answered on every listener.
     pub fn is_health(self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)
@@ -211,11 +220,16 @@ mod table {
 
 pub use table::ROUTES;
 
-/// What was found for a method and a path.
+/// The target of an `OPTIONS` that asks about the server as a whole (RFC 9110, 9.3.7).
+const EVERY_PATH: &str = "*";
+
+/// The outcome of [`find`].
 #[derive(Debug, Clone, Copy)]
 pub enum Match<'a> {
     /// A route, and what stands in place of the segment in braces (empty where there is none).
     Route(&'static Route, &'a str),
+    /// `OPTIONS` of a path that is there: answered with the methods it takes.
+    Options,
     /// The path, but not for that method.
     OtherMethods,
     /// Nothing.
@@ -225,7 +239,8 @@ pub enum Match<'a> {
 /// The route for a method and a path. `HEAD` is answered by the route for `GET`.
 pub fn find<'a>(method: &Method, path: &'a str) -> Match<'a> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut path_known = false;
+    let is_options = *method == Method::OPTIONS;
+    let mut path_known = is_options && path == EVERY_PATH;
     for route in ROUTES {
         if let Some(parameter) = parameter_of(route.path, path) {
             if route.method == *method {
@@ -234,18 +249,30 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Match<'a> {
             path_known = true;
         }
     }
-    if path_known { Match::OtherMethods } else { Match::Nothing }
+    match path_known {
+        true if is_options => Match::Options,
+        true => Match::OtherMethods,
+        false => Match::Nothing,
+    }
 }
 
-/// The methods that `path` takes, as an `Allow` header lists them.
+/// The methods that `path` takes, as an `Allow` header lists them; those of all paths for `*`.
 pub fn allowed(path: &str) -> String {
     let mut methods = Vec::new();
-    for route in ROUTES.iter().filter(|route| parameter_of(route.path, path).is_some()) {
-        methods.push(route.method.as_str());
-        if route.method == Method::GET {
-            methods.push("HEAD");
+    let mut add = |method: &'static str| {
+        if !methods.contains(&method) {
+            methods.push(method);
+        }
+    };
+    for route in ROUTES {
+        if path == EVERY_PATH || parameter_of(route.path, path).is_some() {
+            add(route.method.as_str());
+            if route.method == Method::GET {
+                add("HEAD");
+            }
         }
     }
+    add("OPTIONS");
     methods.join(", ")
 }
 
@@ -290,8 +317,13 @@ mod tests {
             assert!(matches!(find(&Method::GET, path), Match::Nothing), "{path}");
         }
         assert!(matches!(find(&Method::PUT, "/api/save"), Match::OtherMethods));
-        assert_eq!(allowed("/api/documents/abc"), "GET, HEAD, DELETE");
-        assert_eq!(allowed("/api/save"), "POST");
+        assert_eq!(allowed("/api/documents/abc"), "GET, HEAD, DELETE, OPTIONS");
+        assert_eq!(allowed("/api/save"), "POST, OPTIONS");
+        assert_eq!(allowed("*"), "POST, GET, HEAD, DELETE, PUT, OPTIONS");
+        for path in ["*", "/", "/api/save", "/api/documents/abc"] {
+            assert!(matches!(find(&Method::OPTIONS, path), Match::Options), "{path}");
+        }
+        assert!(matches!(find(&Method::OPTIONS, "/x"), Match::Nothing));
     }
 
     #[test]

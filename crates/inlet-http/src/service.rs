@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -13,6 +13,7 @@ use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body, Incoming};
 use inlet_core::error::Error;
+use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::rejection::Rejection;
 use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal, Service};
 
@@ -31,6 +32,9 @@ const X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
 /// give 6 MB, of which a third goes for base64.
 /// Source: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
 const WHOLE_BYTES_MAX: u64 = 4 << 20;
+
+/// How long an engine that hangs may hold up an answer that needs it.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -55,7 +59,7 @@ impl Service for App {
         };
         let mut answer = self.finished(begun, row, handled, &head, &id);
         if let Some(unread) = body.filter(|body| !body.is_end_stream())
-            && !body::discarded(unread, &head, &connection).await
+            && !body::discarded(unread, &head, &connection, self.intake.budget().share()).await
             && head.version <= Version::HTTP_11
         {
             answer.headers_mut().insert(CONNECTION, CLOSE);
@@ -171,7 +175,12 @@ fn before(connection: &ConnectionState, head: &Parts) -> Option<Result<Answer, U
     let https_port = connection.redirects_to()?;
     match routes::find(&head.method, head.uri.path()) {
         Match::Route(route, _) if route.endpoint.is_health() => None,
-        _ => Some(site::redirect(head, https_port).map_err(Unhandled::Refused)),
+        // The checks of load balancers, which often name no Host to redirect to.
+        Match::Options => None,
+        _ => match site::redirect(head, https_port) {
+            Err(_) if head.method == Method::HEAD => None,
+            redirected => Some(redirected.map_err(Unhandled::Refused)),
+        },
     }
 }
 
@@ -185,6 +194,7 @@ async fn handle(
 ) -> (usize, Result<Answer, Unhandled>) {
     let (route, parameter) = match routes::find(&head.method, head.uri.path()) {
         Match::Route(route, parameter) => (route, parameter),
+        Match::Options => return (Metrics::NO_ROUTE, Ok(site::options(head.uri.path()))),
         Match::OtherMethods => {
             return (Metrics::NO_ROUTE, refused(Rejection::MethodNotAllowed));
         }
@@ -224,6 +234,14 @@ async fn dispatch(mut call: Call<'_>, body: RequestBody<'_>) -> Handled {
     match call.route.endpoint {
         Endpoint::Save => api::save::save(&call, body).await,
         // All but the one above are boxed, so that a connection sets aside only what that needs.
+        endpoint if endpoint.asks_an_engine() => {
+            let answering = Box::pin(dispatch_others(&call, body));
+            tokio::time::timeout(ANSWER_MAX, answering).await.unwrap_or_else(|_| {
+                let path = call.head.uri.path();
+                let cause = format!("an engine did not answer within {} s", ANSWER_MAX.as_secs());
+                Err(Failure::new(FailureKind::Unavailable, "answer", path).because(cause).into())
+            })
+        }
         _ => Box::pin(dispatch_others(&call, body)).await,
     }
 }

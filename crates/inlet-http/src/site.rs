@@ -7,17 +7,26 @@ pub(crate) mod landing;
 mod openapi;
 
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{ALLOW, HeaderValue, LOCATION};
 use http::request::Parts;
 use inlet_core::rejection::Rejection;
 use inlet_server::https_location;
 
 use crate::answer::{Answer, CSS, Handled, asset, empty};
-use crate::pages;
+use crate::{pages, routes};
 
 /// The style of all pages.
 pub(crate) fn style() -> Answer {
     asset(CSS, pages::style())
+}
+
+/// The methods that a path takes, for `OPTIONS`: the default check of several load balancers.
+pub(crate) fn options(path: &str) -> Answer {
+    let mut answer = empty(StatusCode::NO_CONTENT);
+    if let Ok(methods) = HeaderValue::from_str(&routes::allowed(path)) {
+        answer.headers_mut().insert(ALLOW, methods);
+    }
+    answer
 }
 
 /// Sends the client to the same place over HTTPS.

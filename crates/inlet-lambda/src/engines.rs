@@ -11,10 +11,10 @@ use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
 use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::accept::Intake;
 use inlet_core::auth::list::{OUTSIDE, TokenList};
-use inlet_core::auth::{TokenBook, Tokens};
+use inlet_core::auth::{TokenBook, Tokens, token_text};
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
-use inlet_http::{App, Instance, Metrics, Pages, RecentFigures};
+use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, Workers};
 use tokio::sync::Mutex;
 
 use crate::absent::Absent;
@@ -127,6 +127,7 @@ async fn api(
         clock,
         metrics: Arc::new(Metrics::default()),
         pages: Pages::built_in(),
+        workers: Workers::default(),
         figures: RecentFigures::default(),
     });
     Ok(Api { app, tokens, secrets, looked: Mutex::new(Instant::now()), database })
@@ -204,6 +205,16 @@ async fn book(secrets: Option<&dyn Secrets>) -> anyhow::Result<TokenBook> {
         Some(secrets) => TokenList::read(secrets).await?,
         None => TokenList::default(),
     };
-    let outside = std::env::var(OUTSIDE).ok().filter(|text| !text.is_empty());
-    Ok(list.book(outside.as_deref()))
+    Ok(list.book(outside()?.as_deref()))
+}
+
+/// The token that the environment gives, if it gives one.
+pub(crate) fn outside() -> anyhow::Result<Option<String>> {
+    let Some(given) = std::env::var_os(OUTSIDE).filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    match token_text(&given.to_string_lossy()) {
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(error) => bail!("{OUTSIDE} is no token: {error}"),
+    }
 }

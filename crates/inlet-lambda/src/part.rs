@@ -30,6 +30,9 @@ enum Kind {
 impl Part {
     /// The part that the settings name. Nothing is opened.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
+        // A token that nobody could send, or that anybody could guess, ends the function at its
+        // start and not at the first request.
+        engines::outside()?;
         let kind = match settings.part.as_str() {
             "intake" => Kind::Intake(OnceCell::new()),
             "read" => Kind::Read(OnceCell::new()),

@@ -69,8 +69,10 @@ impl Client {
                 .into());
             }
         };
+        // A line break at the end comes with a file or an `echo`, and can't be in a header.
+        let given = remote.token.as_deref().map(|token| token.trim_end_matches(['\r', '\n']));
         let token =
-            remote.token.clone().or_else(|| directory.as_ref().and_then(DataDirectory::token));
+            given.map(str::to_owned).or_else(|| directory.as_ref().and_then(DataDirectory::token));
         let own = directory.map(|directory| directory.join("tls/cert.pem"));
         let cacert = remote.cacert.clone().or_else(|| own.filter(|path| path.exists()));
         let roots = match cacert {

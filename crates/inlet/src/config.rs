@@ -1,5 +1,6 @@
 //! Settings: flags, then `INLET_…` variables, then `inlet.toml`, then defaults that need nothing.
 
+mod memory;
 mod role;
 mod settings;
 mod sources;

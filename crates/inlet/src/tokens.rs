@@ -2,19 +2,33 @@
 
 use anyhow::Context;
 use inlet_core::auth::list::{self, OUTSIDE, TokenList};
-use inlet_core::auth::new_token_text;
+use inlet_core::auth::{new_token_text, token_text};
 use inlet_core::error::Error;
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Clock, Secrets};
 
 use crate::data::DataDirectory;
+use crate::report::Hinted;
 
 /// The name of the token that is made at the first start.
 const FIRST: &str = "first";
 
-/// The token that the environment gives, if it gives one.
-pub(crate) fn outside() -> Option<String> {
-    std::env::var(OUTSIDE).ok().filter(|text| !text.is_empty())
+/// The token that the environment gives, if it gives one. One that is no secret, or that no
+/// client could send, is a usage error: the server would start and answer 401 to everybody, or
+/// 202 to anybody.
+pub(crate) fn outside() -> anyhow::Result<Option<String>> {
+    let Some(given) = std::env::var_os(OUTSIDE).filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    // What is no UTF-8 is not ASCII either, and is refused for that.
+    match token_text(&given.to_string_lossy()) {
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(error) => {
+            let hint = "give 16 to 512 visible ASCII characters, as `openssl rand -hex 24` prints \
+                        them, or unset it: a token is then made at the first start";
+            Err(Hinted::usage(format!("{OUTSIDE} is no token: {error}"), hint).into())
+        }
+    }
 }
 
 /// A token to tell a person of at the start.
@@ -39,7 +53,7 @@ pub(crate) async fn first(
     secrets: &dyn Secrets,
     clock: &dyn Clock,
 ) -> anyhow::Result<Known> {
-    if outside().is_some() {
+    if outside()?.is_some() {
         return Ok(Known::Outside);
     }
     // Of processes that share a directory, one at a time: its file and the list belong together.

@@ -19,7 +19,6 @@
 //!   removed in the way one key is.
 
 mod address;
-mod circuit;
 mod owed;
 mod session;
 
@@ -31,12 +30,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use inlet_core::circuit::Circuit;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::Cache;
 use redis::{Client, RedisError};
 
 use self::address::Address;
-use self::circuit::Circuit;
 use self::owed::Owed;
 use self::session::{Session, Trouble};
 

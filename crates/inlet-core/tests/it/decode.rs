@@ -5,7 +5,10 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use inlet_core::budget::Budget;
 use inlet_core::decode::{Encoding, decode};
+use inlet_core::error::Error;
+use inlet_core::failure::FailureKind;
 use inlet_core::rejection::Rejection;
 
 const BODY: &[u8] =
@@ -28,7 +31,12 @@ const BOTH: [(Encoding, &str, fn(&[u8]) -> Vec<u8>); 2] =
     [(Encoding::Gzip, "gzip", gzip), (Encoding::Zstd, "zstd", zstd)];
 
 fn decoded(encoding: Encoding, bytes: Vec<u8>, limit_bytes: usize) -> Result<Bytes, Rejection> {
-    decode(encoding, bytes.into(), limit_bytes)
+    let budget = Budget::new(1 << 30);
+    match decode(encoding, bytes.into(), limit_bytes, &mut budget.share()) {
+        Ok(decoded) => Ok(decoded),
+        Err(Error::Rejected(rejection)) => Err(rejection),
+        Err(Error::Failed(failure)) => panic!("{failure}"),
+    }
 }
 
 #[test]
@@ -59,12 +67,37 @@ fn other_encodings_and_lists_of_them_are_refused() {
 #[test]
 fn a_body_that_is_not_encoded_is_given_back_without_a_copy() {
     let body = Bytes::from_static(BODY);
-    let found = decode(Encoding::Identity, body.clone(), BODY.len()).unwrap();
+    let budget = Budget::new(0);
+    let share = &mut budget.share();
+    let found = decode(Encoding::Identity, body.clone(), BODY.len(), share).unwrap();
     assert_eq!((found.as_ptr(), found.len()), (body.as_ptr(), body.len()));
     let limit_bytes = BODY.len() - 1;
-    let refused = decode(Encoding::Identity, body, limit_bytes);
+    let refused = decoded(Encoding::Identity, BODY.to_vec(), limit_bytes);
     assert_eq!(refused, Err(Rejection::BodyTooLarge { limit_bytes }));
-    assert_eq!(decode(Encoding::Identity, Bytes::new(), 0), Ok(Bytes::new()));
+    assert_eq!(decoded(Encoding::Identity, Vec::new(), 0), Ok(Bytes::new()));
+}
+
+#[test]
+fn what_inflates_is_taken_from_the_budget_before_it_is_allocated_and_given_back_at_the_end() {
+    let body = vec![b' '; 1 << 20];
+    for (encoding, name, encode) in BOTH {
+        let sent = Bytes::from(encode(&body));
+        let budget = Budget::new(2 << 20);
+        let mut share = budget.share();
+        share.grow(sent.len()).unwrap();
+        let found = decode(encoding, sent.clone(), 1 << 20, &mut share).unwrap();
+        assert_eq!((found.len(), share.bytes()), (1 << 20, 1 << 20), "{name}");
+        drop(share);
+        assert_eq!(budget.taken_bytes(), 0, "{name}");
+
+        let budget = Budget::new(512 << 10);
+        let mut share = budget.share();
+        share.grow(sent.len()).unwrap();
+        match decode(encoding, sent, 1 << 20, &mut share) {
+            Err(Error::Failed(failure)) => assert_eq!(failure.kind(), FailureKind::Full, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }
 
 #[test]

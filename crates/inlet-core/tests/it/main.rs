@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test as the test itself does")]
 
+mod accept;
 mod backup;
 mod decode;
 mod double;

@@ -2,12 +2,14 @@
 //!
 //! A document never changes, so what was read once is remembered by its id until it is erased.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use inlet_core::document::{Document, IdempotencyKey, StoredDocument, Timestamp, hex};
 use inlet_core::envelope;
-use inlet_core::failure::Failure;
+use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{Found, PageQuery};
 use inlet_core::rejection::Rejection;
@@ -75,10 +77,21 @@ pub(crate) async fn erase(call: &Call<'_>) -> Handled {
     if call.caller().streams().is_some() {
         check_streams(call, store.find(id).await?.as_ref())?;
     }
-    let known = store.erase(id, clock.now()).await?;
-    cache.remove(&id.to_string()).await;
-    cache.remove(&receipts::cache_key(id)).await;
-    intake.forget_key(&id);
+    let (intake, store) = (Arc::clone(intake), Arc::clone(store));
+    let (cache, now) = (Arc::clone(cache), clock.now());
+    // In a task of its own, which goes on where the client goes away or the time is over: what is
+    // gone from the store must go from the cache.
+    let erasing = tokio::spawn(async move {
+        let known = store.erase(id, now).await?;
+        cache.remove(&id.to_string()).await;
+        cache.remove(&receipts::cache_key(id)).await;
+        intake.forget(&id);
+        Ok::<_, Failure>(known)
+    });
+    let ended = |error| {
+        Failure::new(FailureKind::Unavailable, "erase the document", id.to_string()).because(error)
+    };
+    let known = erasing.await.map_err(ended)??;
     if !known && !id.is_ours() {
         return Err(Rejection::NotFound.into());
     }

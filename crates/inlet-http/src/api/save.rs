@@ -7,18 +7,23 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use inlet_core::accept::{Receipt, SaveHead};
+use inlet_core::budget::Share;
+use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
+use serde_json::{Map, json};
 
 use crate::answer::{Answer, Content, Handled, JSON, answer};
 use crate::body::{self, RequestBody};
 use crate::call::{Call, content_length};
 use crate::escape;
-use crate::problem::Problem;
+use crate::problem::{PROBLEM, Problem};
 use crate::query::Query;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use http_body_util::Full;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Set to `true` where the key was used before, with the same body, as far as could be seen.
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const RECEIPTS: &[u8] = b"/api/receipts/";
 
@@ -26,24 +31,36 @@ const RECEIPTS: &[u8] = b"/api/receipts/";
 pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
-    let admission = intake.admit(call.caller(), &head(call, &query)?)?;
-    let body = body::read(body, admission.body_bytes_max()).await?;
-    let receipt = intake.accept(admission, body).await?;
+    let admission = intake.admit(call.caller(), &head(call, &query)?).await?;
+    let mut share = intake.budget().share();
+    let body = body::read(body, admission.body_bytes_max(), &mut share).await?;
+    let (examined, _share) = if admission.is_light(body.len()) {
+        (admission.examine(body, &mut share)?, share)
+    } else {
+        beside(call, share, move |share| admission.examine(body, share)).await?
+    };
+    let receipt = intake.accept(examined).await?;
     call.app.metrics.accepted(1, receipt.body.len());
     Ok(accepted(&receipt, call.id))
 }
 
 /// Takes many documents.
 ///
-/// `202` where all were accepted, else `207`. Each result is a receipt like that of a single
-/// document without its body and with the member `status`, or the problem it would have been
-/// answered with.
+/// `202` where all were accepted, `207` where some were, `400` where none was. Each result is a
+/// receipt like that of a single document without its body and with the member `status`, or the
+/// problem it would have been answered with.
 pub(crate) async fn save_batch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
-    let admission = intake.admit_batch(call.caller(), &head(call, &query)?)?;
-    let body = body::read(body, admission.body_bytes_max()).await?;
-    let results = intake.accept_batch(admission, body).await?;
+    let admission = intake.admit_batch(call.caller(), &head(call, &query)?).await?;
+    let mut share = intake.budget().share();
+    let body = body::read(body, admission.body_bytes_max(), &mut share).await?;
+    let (examined, _share) = if admission.is_light(body.len()) {
+        (admission.examine_batch(body, &mut share)?, share)
+    } else {
+        beside(call, share, move |share| admission.examine_batch(body, share)).await?
+    };
+    let results = intake.accept_batch(examined).await?;
     let accepted = results.iter().flatten();
     let (documents, bytes) =
         accepted.fold((0, 0), |(count, bytes), receipt| (count + 1, bytes + receipt.body.len()));
@@ -51,9 +68,19 @@ pub(crate) async fn save_batch(call: &Call<'_>, body: RequestBody<'_>) -> Handle
     Ok(batch_answer(&results, call))
 }
 
+/// Examines a body on another thread, and gives its share back.
+async fn beside<T: Send + 'static>(
+    call: &Call<'_>,
+    mut share: Share,
+    examine: impl FnOnce(&mut Share) -> Result<T, Error> + Send + 'static,
+) -> Result<(T, Share), Error> {
+    let work = move || examine(&mut share).map(|examined| (examined, share));
+    call.app.workers.run(work).await?
+}
+
 fn head<'a>(call: &'a Call<'_>, query: &'a Query<'_>) -> Result<SaveHead<'a>, Rejection> {
     let headers = &call.head.headers;
-    // A key that is not ASCII must be refused, and not be taken for none.
+    // A key that is not ASCII, or one of two, must be refused, and not be taken for none.
     let key = text_of(headers, &IDEMPOTENCY_KEY, Rejection::KeyInvalid)?;
     let content_encoding = text_of(headers, &CONTENT_ENCODING, Rejection::EncodingUnsupported)?;
     Ok(SaveHead {
@@ -103,7 +130,10 @@ fn accepted(receipt: &Receipt, request_id: &RequestId) -> Answer {
     let mut answer = Response::new(Content::Whole(Full::new(out.slice(..body_end))));
     *answer.status_mut() = StatusCode::ACCEPTED;
     let headers = answer.headers_mut();
-    headers.reserve(4);
+    headers.reserve(5);
+    if receipt.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(LOCATION, visible(out.slice(body_end..)));
     headers.insert(X_REQUEST_ID, visible(out.slice(request_id_at)));
@@ -127,10 +157,22 @@ fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>) -> Answ
     let request_id = call.id.as_str();
     let accepted = results.iter().flatten().count();
     let refused = results.len() - accepted;
-    let mut out = Vec::with_capacity(128 + results.len() * 160);
-    out.extend_from_slice(br#"{"ResponseMetadata":{"RequestId":""#);
-    out.extend_from_slice(request_id.as_bytes());
-    out.extend_from_slice(format!("\"}},\"accepted\":{accepted},\"refused\":{refused}").as_bytes());
+    let mut out = Vec::with_capacity(512 + results.len() * 160);
+    // A client that looks at the class alone must not take a batch for done that nothing is left
+    // of: it is a problem, with the results beside its members.
+    let (status, content_type, mut members) = match (accepted, refused) {
+        (0, documents) => {
+            let problem = Problem::rejected(&Rejection::BatchRefused { documents });
+            (problem.status, PROBLEM, problem.members(request_id))
+        }
+        (_, 0) => (StatusCode::ACCEPTED, JSON, Map::new()),
+        _ => (StatusCode::MULTI_STATUS, JSON, Map::new()),
+    };
+    members.insert("ResponseMetadata".to_owned(), json!({"RequestId": request_id}));
+    members.insert("accepted".to_owned(), json!(accepted));
+    members.insert("refused".to_owned(), json!(refused));
+    serde_json::to_writer(&mut out, &members).expect("a vector takes all");
+    out.pop();
     out.extend_from_slice(br#","results":["#);
     for (index, result) in results.iter().enumerate() {
         if index > 0 {
@@ -142,7 +184,8 @@ fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>) -> Answ
                 push_hex(&mut out, &receipt.md5);
                 out.extend_from_slice(br#"","MessageId":""#);
                 out.extend_from_slice(&receipt.id.text());
-                out.extend_from_slice(b"\"}");
+                let replayed: &[u8] = b"\",\"replayed\":true}";
+                out.extend_from_slice(if receipt.replayed { replayed } else { b"\"}" });
             }
             Err(rejection) => {
                 let problem = Problem::rejected(rejection);
@@ -154,8 +197,7 @@ fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>) -> Answ
         }
     }
     out.extend_from_slice(b"]}");
-    let status = if refused == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
-    answer(status, JSON, out)
+    answer(status, content_type, out)
 }
 
 #[cfg(test)]
@@ -172,6 +214,7 @@ mod tests {
             id: DocumentId::from_bytes([0xab; 16]),
             md5: [0x0f; 16],
             body: Bytes::from(body),
+            replayed: false,
         };
         let request_id = RequestId::fresh();
         let answer = accepted(&receipt, &request_id);
@@ -185,5 +228,7 @@ mod tests {
         assert_eq!(json["MessageId"], receipt.id.to_string());
         assert_eq!(json["body"], body);
         assert_eq!(json.as_object().unwrap().len(), 4);
+        let again = accepted(&Receipt { replayed: true, ..receipt }, &request_id);
+        assert_eq!(again.headers()[IDEMPOTENCY_REPLAYED], "true");
     }
 }

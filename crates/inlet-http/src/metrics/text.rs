@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use inlet_core::budget::Budget;
 use inlet_core::health::{PartHealth, State};
 use inlet_core::ports::Depth;
 
@@ -18,6 +19,8 @@ pub(crate) struct Scraped {
     pub(crate) depth: Option<Depth>,
     /// Whether documents are taken.
     pub(crate) ready: bool,
+    /// The memory that bodies in flight may take.
+    pub(crate) bodies: Option<Budget>,
     /// The health of the parts of the process.
     pub(crate) parts: Vec<PartHealth>,
     /// The restarts of threads and tasks, by name.
@@ -87,6 +90,13 @@ impl Metrics {
         page.head(name, "counter", "Restarts of a thread or task since the start.");
         for (thread, restarts) in &scraped.restarts {
             page.line(name, &format!("thread=\"{}\"", label(thread)), restarts);
+        }
+        if let Some(bodies) = &scraped.bodies {
+            let (bytes, bytes_max) = (bodies.taken_bytes(), bodies.bytes_max());
+            page.one("inlet_bodies_bytes", "gauge", "Memory of bodies in flight.", bytes);
+            page.one("inlet_bodies_bytes_max", "gauge", "Memory they may take.", bytes_max);
+            let (name, help) = ("inlet_bodies_refused_total", "Bodies there was no memory for.");
+            page.one(name, "counter", help, bodies.refused());
         }
         if let Some(depth) = scraped.depth {
             page.one("inlet_queue_bytes", "gauge", "Bytes waiting in the queue.", depth.bytes);

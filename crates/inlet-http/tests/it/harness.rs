@@ -14,8 +14,8 @@ use inlet_core::document::{StreamName, Timestamp};
 use inlet_core::health::Health;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
-use inlet_core::ports::{Cache, Clock, Queue, Store, SystemClock};
-use inlet_http::{App, Instance, Metrics, Pages, RecentFigures};
+use inlet_core::ports::{Cache, Clock, PageQuery, Queue, Store, SystemClock};
+use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, StoreLookAhead, Workers};
 use inlet_server::{Deadlines, Server, ServerOptions, Shutdown, Transport};
 use inlet_testkit::memory::{MemoryBucket, MemoryQueue, MemoryStore};
 use tokio::task::JoinHandle;
@@ -113,7 +113,7 @@ impl Harness {
             setup.limits,
             Arc::clone(&clock),
             Arc::clone(&queue_used),
-            Some(Arc::clone(&store_used)),
+            Some(Arc::new(StoreLookAhead::new(Arc::clone(&store_used)))),
         );
         let health = Health::new(Arc::clone(&clock));
         let app = Arc::new(App {
@@ -127,6 +127,7 @@ impl Harness {
             clock,
             metrics: Arc::new(Metrics::default()),
             pages: setup.pages,
+            workers: Workers::default(),
             figures: RecentFigures::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -138,6 +139,15 @@ impl Harness {
             tokio::spawn(async move { server.serve(listener, setup.transport, shutdown).await })
         };
         Self { address, app, queue, store, bucket, cache, shutdown, serving }
+    }
+
+    /// The id of the one document in a stream beside `id`.
+    pub(crate) async fn only_other_in(&self, stream: &str, id: &str) -> String {
+        let stream = Some(StreamName::new(stream).unwrap());
+        let query = PageQuery { stream, limit: 10, ..PageQuery::default() };
+        let page = self.app.store.page(&query).await.unwrap();
+        let mut ids = page.items.iter().map(|stored| stored.document.id.to_string());
+        ids.find(|other| other != id).unwrap()
     }
 
     /// Moves all that is queued to the store.

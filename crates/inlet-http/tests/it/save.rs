@@ -6,7 +6,7 @@ use inlet_core::limits::Limits;
 use inlet_testkit::memory::MemoryQueue;
 
 use crate::client::{Connection, ask, json_headers, request};
-use crate::harness::{Harness, READ, SAVE, Setup};
+use crate::harness::{ALL, Harness, READ, SAVE, Setup};
 
 #[tokio::test]
 async fn a_document_is_accepted_and_its_receipt_has_four_members() {
@@ -28,11 +28,40 @@ async fn a_document_is_accepted_and_its_receipt_has_four_members() {
 #[tokio::test]
 async fn a_token_is_taken_from_either_header() {
     let server = Harness::start().await;
-    for (name, value) in [("X-Auth-Token", SAVE), ("Authorization", "bearer save-token")] {
+    let places = [
+        ("X-Auth-Token", SAVE),
+        ("Authorization", "bearer save-token"),
+        // webhook:save-token
+        ("Authorization", "Basic d2ViaG9vazpzYXZlLXRva2Vu"),
+    ];
+    for (name, value) in places {
         let headers = [(name, value), ("Content-Type", "application/json")];
         let answer = ask(server.address, "POST", "/api/save", &headers, b"1").await;
-        assert_eq!(answer.status, 202, "{name}");
+        assert_eq!(answer.status, 202, "{name}: {value}");
     }
+    let in_query = format!("/api/save?token={SAVE}");
+    let headers = [("Content-Type", "application/json")];
+    assert_eq!(ask(server.address, "POST", &in_query, &headers, b"1").await.status, 401);
+}
+
+#[tokio::test]
+async fn two_tokens_that_differ_are_refused_wherever_they_stand() {
+    let server = Harness::start().await;
+    let json = ("Content-Type", "application/json");
+    let (good, other) = (("X-Auth-Token", SAVE), ("X-Auth-Token", ALL));
+    let bearer = ("Authorization", "Bearer all-token");
+    let basic = ("Authorization", "Basic d2ViaG9vazphbGwtdG9rZW4=");
+    for pair in [[good, other], [other, good], [good, bearer], [basic, good]] {
+        let headers = [pair[0], pair[1], json];
+        let answer = ask(server.address, "POST", "/api/save", &headers, b"1").await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "TokenAmbiguous"), "{pair:?}");
+    }
+    for pair in [[good, good], [other, bearer], [basic, bearer]] {
+        let headers = [pair[0], pair[1], json];
+        let answer = ask(server.address, "POST", "/api/save", &headers, b"1").await;
+        assert_eq!(answer.status, 202, "{pair:?}");
+    }
+    assert_eq!(server.queue.len(), 3);
 }
 
 #[tokio::test]
@@ -215,4 +244,130 @@ async fn a_batch_has_a_result_an_item_and_one_bad_line_refuses_only_itself() {
     let headers = json_headers(SAVE);
     let answer = ask(server.address, "POST", "/api/save/batch", &headers, b"[1, {}, \"x\"]").await;
     assert_eq!((answer.status, answer.json()["results"].as_array().unwrap().len()), (202, 3));
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nothing_was_accepted_is_no_success() {
+    let server = Harness::start().await;
+    let lines = [("X-Auth-Token", SAVE), ("Content-Type", "application/x-ndjson")];
+    let answer = ask(server.address, "POST", "/api/save/batch", &lines, b"{\n{\n").await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "BatchRefused"));
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let json = answer.json();
+    assert_eq!((json["accepted"].as_u64(), json["refused"].as_u64()), (Some(0), Some(2)));
+    assert_eq!(json["errorType"], "BadRequest");
+    let codes: Vec<_> = json["results"].as_array().unwrap().iter().map(|r| &r["code"]).collect();
+    assert_eq!(codes, ["JsonInvalid", "JsonInvalid"]);
+    assert!(json["ResponseMetadata"]["RequestId"].is_string());
+
+    // Also where each was refused for its key.
+    let keyed = [&lines[..], &[("Idempotency-Key", "b")]].concat();
+    let first = ask(server.address, "POST", "/api/save/batch", &keyed, b"1\n2").await;
+    assert_eq!(first.status, 202);
+    let other = ask(server.address, "POST", "/api/save/batch", &keyed, b"3\n4").await;
+    assert_eq!((other.status, &other.json()["results"][1]["code"]), (400, &"KeyConflict".into()));
+    let some = ask(server.address, "POST", "/api/save/batch", &keyed, b"1\n4").await;
+    assert_eq!(some.status, 207);
+    assert_eq!(server.queue.len(), 3);
+}
+
+#[tokio::test]
+async fn a_repeat_is_told_from_a_first_alone_and_in_a_batch() {
+    let server = Harness::start().await;
+    let keyed = [&json_headers(SAVE)[..], &[("Idempotency-Key", "k")]].concat();
+    for stored in [false, true] {
+        let keyed = [&keyed[..2], &[("Idempotency-Key", if stored { "k2" } else { "k" })]].concat();
+        let first = ask(server.address, "POST", "/api/save", &keyed, b"1").await;
+        assert_eq!(first.header("idempotency-replayed"), None);
+        let batch = ask(server.address, "POST", "/api/save/batch", &keyed, b"[1,2]").await;
+        assert!(batch.json()["results"][0].get("replayed").is_none());
+        // An instance that has seen none of it finds it in the store.
+        let other;
+        let address = if stored {
+            server.persist().await;
+            let store = Some(Arc::clone(&server.app.store));
+            other = Harness::start_with(Setup { store, ..Setup::default() }).await;
+            other.address
+        } else {
+            server.address
+        };
+        let again = ask(address, "POST", "/api/save", &keyed, b"1").await;
+        assert_eq!(again.header("idempotency-replayed"), Some("true"), "{stored}");
+        assert_eq!(first.json()["MessageId"], again.json()["MessageId"]);
+        let again = ask(address, "POST", "/api/save/batch", &keyed, b"[1,2,3]").await;
+        let replayed: Vec<_> = again.json()["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| result["replayed"] == true)
+            .collect();
+        assert_eq!((again.status, replayed), (202, vec![true, true, false]), "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_on_streams_says_when_to_try_again_and_a_place_is_free_after_an_erasure() {
+    let limits = Limits { streams_max: 2, ..Limits::default() };
+    let server = Harness::start_with(Setup { limits, ..Setup::default() }).await;
+    let save = async |stream: &str, token: &'static str| {
+        let target = format!("/api/save?stream={stream}");
+        ask(server.address, "POST", &target, &json_headers(token), b"1").await
+    };
+    let first = save("s1", SAVE).await;
+    assert_eq!((first.status, save("s2", SAVE).await.status), (202, 202));
+    let refused = save("s3", SAVE).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "StreamQuota"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.json()["errorType"], "TooManyRequests");
+    for (stream, token) in [("default", SAVE), ("s1", SAVE), ("s3", ALL), ("s3", SAVE)] {
+        assert_eq!(save(stream, token).await.status, 202, "{stream}");
+    }
+    server.persist().await;
+    assert_eq!(save("s4", SAVE).await.status, 429);
+    let id = first.json()["MessageId"].as_str().unwrap().to_owned();
+    for id in [id.as_str(), &server.only_other_in("s1", &id).await] {
+        let path = format!("/api/documents/{id}");
+        let erased = ask(server.address, "DELETE", &path, &json_headers(ALL), b"").await;
+        assert_eq!(erased.status, 204);
+    }
+    assert_eq!(save("s4", SAVE).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_body_in_a_character_set_whose_bytes_are_utf_8_is_taken() {
+    let server = Harness::start().await;
+    let table: &[(&str, &[u8], u16)] = &[
+        ("application/json; charset=utf8", "\"ä\"".as_bytes(), 202),
+        ("application/json; charset=UTF8", b"1", 202),
+        ("application/json; charset=us-ascii", b"1", 202),
+        ("application/json; charset=\"utf-8\"", b"1", 202),
+        ("application/json; charset=iso-8859-1", b"1", 202),
+        ("application/json; charset=iso-8859-1", "\"ä\"".as_bytes(), 415),
+        ("application/json; charset=utf-16", b"1", 415),
+    ];
+    for (content_type, body, status) in table {
+        let headers = [("X-Auth-Token", SAVE), ("Content-Type", content_type)];
+        let answer = ask(server.address, "POST", "/api/save", &headers, body).await;
+        assert_eq!(answer.status, *status, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn two_keys_or_one_that_is_no_ascii_are_refused_and_not_taken_for_none() {
+    let server = Harness::start().await;
+    let key = |value| ("Idempotency-Key", value);
+    for keys in [
+        vec![key("")],
+        vec![key(" ")],
+        vec![key("\u{e4}")],
+        vec![key("a"), key("b")],
+        vec![key("a"), key("a")],
+    ] {
+        let headers = [&json_headers(SAVE)[..], &keys].concat();
+        for path in ["/api/save", "/api/save/batch"] {
+            let answer = ask(server.address, "POST", path, &headers, b"[1]").await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "KeyInvalid"), "{keys:?}");
+        }
+    }
+    assert!(server.queue.is_empty());
 }

@@ -130,9 +130,37 @@ async fn a_browser_gets_a_page_for_an_error_and_it_can_be_replaced() {
     let headers = [BROWSER, ("X-Request-Id", "r-1")];
     let page = ask(server.address, "PUT", "/api/save", &headers, b"").await;
     assert!(page.text().starts_with("<p>405 ") && page.text().ends_with(" r-1</p>"));
-    assert_eq!(page.header("allow"), Some("POST"));
+    assert_eq!(page.header("allow"), Some("POST, OPTIONS"));
     let json = ask(server.address, "GET", "/none", &[], b"").await;
     assert_eq!(json.header("content-type"), Some("application/problem+json"));
+}
+
+#[tokio::test]
+async fn the_default_checks_of_load_balancers_are_answered_at_every_door() {
+    let checks = [
+        "OPTIONS / HTTP/1.0\r\n\r\n",
+        "OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS * HTTP/1.0\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS /api/save HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD / HTTP/1.0\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ];
+    for transport in [Transport::Plain, Transport::Redirect { https_port: 8443 }] {
+        let redirects = matches!(transport, Transport::Redirect { .. });
+        let server = Harness::start_with(Setup { transport, ..Setup::default() }).await;
+        for check in checks {
+            let mut connection = Connection::open(server.address).await;
+            connection.send(check).await;
+            let answer = connection.answer_to("HEAD").await.unwrap();
+            assert!((200..400).contains(&answer.status), "{check} {redirects} {}", answer.status);
+            if check.starts_with("OPTIONS") {
+                assert!(answer.header("allow").unwrap().ends_with("OPTIONS"), "{check}");
+            }
+        }
+    }
+    let server = Harness::start().await;
+    assert_eq!(ask(server.address, "OPTIONS", "/none", &[], b"").await.status, 404);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use inlet_core::failure::{Failure, FailureKind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 
 /// On which side of the effect a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum When {
 /// Which calls of a decorated port fail. A clone steers the same decorator. Without a plan none
 /// fails.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Plan>>);
+pub struct Faults(Arc<Mutex<Plan>>, watch::Sender<bool>);
 
 /// What becomes of one call.
 pub(super) enum Fault {
@@ -78,6 +79,20 @@ impl Faults {
         self.plan().panicking = panicking;
     }
 
+    /// Every call hangs, as calls to a frozen engine do, until it is told otherwise.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.1.send_replace(hangs);
+    }
+
+    /// Returns once calls do not hang.
+    pub(super) async fn pass(&self) {
+        let mut hangs = self.1.subscribe();
+        if hangs.wait_for(|hangs| !hangs).await.is_err() {
+            // The sender is this one's own, so it is there.
+            unreachable!("the plan is gone");
+        }
+    }
+
     /// Calls fail at random, one in `one_in` of them, on either side; the same seed gives the
     /// same faults.
     pub fn fail_at_random(&self, seed: u64, one_in: u32) {
@@ -127,7 +142,8 @@ pub(super) fn failure(kind: FailureKind, attempted: &'static str) -> Failure {
 
 /// Runs the call, and lets it fail as the plan says.
 macro_rules! with_fault {
-    ($faults:expr, $attempted:literal, $call:expr) => {
+    ($faults:expr, $attempted:literal, $call:expr) => {{
+        $faults.pass().await;
         match $faults.next() {
             Some($crate::fault::plan::Fault::Before(kind)) => {
                 Err($crate::fault::plan::failure(kind, $attempted))
@@ -142,7 +158,7 @@ macro_rules! with_fault {
             }
             None => $call,
         }
-    };
+    }};
 }
 
 pub(super) use with_fault;

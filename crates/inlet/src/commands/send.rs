@@ -140,9 +140,12 @@ fn send_chunk(
 ) -> anyhow::Result<()> {
     let url = format!("/api/save/batch?stream={}", encode(&args.stream));
     let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", key)];
-    let answer = client::persistently(|| client.post(&url, &headers, &chunk.bytes))?
-        .success("send documents")?;
-    let results: BatchAnswer = answer.json()?;
+    let answer = client::persistently(|| client.post(&url, &headers, &chunk.bytes))?;
+    // 400 has results too, where it says that every document of the batch was refused.
+    let results: BatchAnswer = match answer.json() {
+        Ok(results) if answer.status == 400 => results,
+        _ => answer.success("send documents")?.json()?,
+    };
     for (result, line) in results.results.iter().zip(&chunk.lines) {
         if result["MessageId"].is_string() {
             tally.accepted += 1;

@@ -10,6 +10,7 @@ use inlet_core::log_filter;
 use inlet_core::schedule::{Schedule, ScheduleError};
 use tracing_subscriber::filter::Targets;
 
+use super::memory;
 use super::role::Role::{
     self, Deploy, Directory, Edge, Engines, Persist, Secrets, Serve, Summarize, Up,
 };
@@ -91,7 +92,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("batch_bytes_max", "SIZE", DOORS, "16MiB", "The largest batch request"),
     setting("batch_documents_max", "N", INTAKE, "10000", "The most documents in a batch request"),
     setting("file_bytes_max", "SIZE", DOORS, "5TiB", "The largest file"),
-    setting("streams_max", "N", INTAKE, "1000", "The most streams there may be"),
+    setting("streams_max", "N", INTAKE, "1000", "The most streams that one token may begin"),
+    setting("streams_total_max", "N", INTAKE, "10000", "The most streams there may be, whoever began them; `default` is always open"),
+    setting("bodies_bytes_max", "SIZE", INTAKE, "", "Memory for bodies in flight before 503 is answered [default: a quarter of the memory, at most 1 GiB]"),
     setting("attempts_max", "N", WORKERS, "3", "Attempts before a document that is refused is a dead letter"),
     setting("queue_bytes_max", "SIZE", INTAKE, "4GiB", "The most that may wait in the queue before 503 is answered"),
     setting("cache_bytes_max", "SIZE", INTAKE, "8MiB", "The most that the in-process cache holds"),
@@ -196,6 +199,8 @@ impl Settings {
             batch_documents_max: sources.number("batch_documents_max", 1)?,
             file_bytes_max: sources.size("file_bytes_max", 0)?,
             streams_max: sources.number("streams_max", 1)?,
+            streams_total_max: sources.number("streams_total_max", 1)?,
+            bodies_bytes_max: bodies_bytes_max(sources)?,
             attempts_max: sources.number("attempts_max", 1)?,
             ..Limits::default()
         };
@@ -289,6 +294,30 @@ fn fleet(sources: &Sources) -> Result<Option<FleetOptions>, ConfigError> {
     }
     let (instances, zones) = (instances.unwrap_or(1), zones.unwrap_or(1));
     Ok(Some(FleetOptions { instances, zones, hang, asked_by: asked_by.name }))
+}
+
+/// The most memory that bodies in flight get where the setting says nothing, in bytes.
+const BODIES_BYTES_DEFAULT_MAX: usize = 1 << 30;
+
+/// The memory for bodies in flight of one process. Where none is given, a quarter of the memory
+/// there is, divided among the instances of `up`. A batch of the largest size must fit, compressed
+/// and inflated, while the last of it is moved.
+fn bodies_bytes_max(sources: &Sources) -> Result<usize, ConfigError> {
+    let largest: usize = sources.size("batch_bytes_max", 0)?;
+    let least = largest.max(sources.size("body_bytes_max", 0)?).saturating_mul(4);
+    if !sources.text("bodies_bytes_max").is_empty() {
+        let given = sources.size("bodies_bytes_max", 0)?;
+        let expected = "at least four times batch_bytes_max, so that the largest batch fits";
+        return match given < least {
+            true => Err(sources.invalid("bodies_bytes_max", expected)),
+            false => Ok(given),
+        };
+    }
+    let instances = fleet(sources)?.map_or(1, |fleet| fleet.instances * fleet.zones);
+    let quarter = memory::bytes().map_or(BODIES_BYTES_DEFAULT_MAX, |bytes| {
+        usize::try_from(bytes / 4).unwrap_or(usize::MAX) / instances
+    });
+    Ok(quarter.min(BODIES_BYTES_DEFAULT_MAX).max(least))
 }
 
 fn threads(sources: &Sources) -> Result<usize, ConfigError> {

@@ -80,7 +80,7 @@ impl Front {
             })?;
         let live = Live::new(edge.clone(), settings);
         live.follow(watched, stop);
-        let service = EdgeService::new(edge.clone(), more_figures, tokens::outside().as_deref());
+        let service = EdgeService::new(edge.clone(), more_figures, tokens::outside()?.as_deref());
         let server = Server::new(Arc::new(service), server_options(settings));
         let lanes = serve::lanes(&server, settings, doors, certificates)?;
         let (threads, watched, stop) = (Vec::new(), watched.clone(), stop.clone());

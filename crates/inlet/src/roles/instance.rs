@@ -12,7 +12,7 @@ use inlet_core::auth::list::TokenList;
 use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, SystemClock};
-use inlet_http::{App, Instance, Metrics, RecentFigures};
+use inlet_http::{App, Instance, Metrics, RecentFigures, StoreLookAhead, Workers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
@@ -45,6 +45,9 @@ pub(super) struct Parts {
 /// Runs these parts until the process is asked to stop or can't go on.
 pub(super) fn run(settings: Settings, parts: Parts) -> anyhow::Result<()> {
     wire::log_lines(&settings)?;
+    if parts.serve {
+        tokens::outside()?;
+    }
     let data = DataDirectory::open_or_create(&settings.data)?;
     let _lock = if parts.alone { Some(data.lock()?) } else { None };
     wire::block_on(run_in(settings, parts, data))?
@@ -80,14 +83,17 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let mut announced = None;
     if let Some(doors) = doors {
         let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
-        let book = TokenList::read(&*engines.secrets).await?.book(tokens::outside().as_deref());
+        let outside = tokens::outside()?;
+        let book = TokenList::read(&*engines.secrets).await?.book(outside.as_deref());
         let tokens = Tokens::new(book);
         watched.restarted_task("tokens", {
             let (secrets, tokens) = (Arc::clone(&engines.secrets), tokens.clone());
             let stop = stop.clone();
-            move || watch::tokens(Arc::clone(&secrets), tokens.clone(), stop.clone())
+            move || {
+                watch::tokens(Arc::clone(&secrets), outside.clone(), tokens.clone(), stop.clone())
+            }
         });
-        let intake = intake(&settings, tokens, &clock, &engines, &queue).await;
+        let intake = intake(&settings, tokens, &clock, &engines, &queue);
         let app = Arc::new(App {
             intake: Arc::new(intake),
             store: Arc::clone(&engines.store),
@@ -104,6 +110,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             ),
             metrics: Arc::clone(&metrics),
             pages: wire::pages(&settings)?,
+            workers: Workers::default(),
             figures: RecentFigures::default(),
         });
         let listening = doors.listening()?;
@@ -188,26 +195,21 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     }
 }
 
-async fn intake(
+fn intake(
     settings: &Settings,
     tokens: Tokens,
     clock: &Arc<dyn Clock>,
     engines: &Engines,
     queue: &wire::WiredQueue,
 ) -> Intake {
-    let intake = Intake::new(
+    let look_ahead = StoreLookAhead::new(Arc::clone(&engines.store));
+    Intake::new(
         tokens,
         settings.limits.clone(),
         Arc::clone(clock),
         Arc::clone(&queue.queue),
-        Some(Arc::clone(&engines.store)),
-    );
-    match engines.store.streams().await {
-        Ok(streams) => intake.know_streams(streams.into_iter().map(|figures| figures.stream)),
-        // The door opens without the store; the limit counts from what comes.
-        Err(failure) => tracing::warn!(failure = %failure.chain(), "the store is away"),
-    }
-    intake
+        Some(Arc::new(look_ahead)),
+    )
 }
 
 /// Ignores SIGHUP, whose default action terminates the process. A single process has nothing to

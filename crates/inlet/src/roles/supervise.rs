@@ -74,6 +74,7 @@ const REQUESTS_MAX: usize = 8;
 /// Runs an edge and its instances until it is time to stop.
 pub(crate) fn run(settings: Settings, given: Given, size: FleetOptions) -> anyhow::Result<()> {
     wire::log_lines(&settings)?;
+    tokens::outside()?;
     let data = DataDirectory::open_or_create(&settings.data)?;
     let _lock = data.lock()?;
     wire::block_on(run_in(settings, given, size, data))?

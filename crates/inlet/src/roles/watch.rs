@@ -10,7 +10,6 @@ use inlet_core::auth::list::TokenList;
 use inlet_core::ports::{Secrets, Store};
 
 use super::stop::Stop;
-use crate::tokens;
 use crate::wire::DatabasePassword;
 
 /// How often is looked.
@@ -18,12 +17,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the tokens again and again and puts a changed book in force.
-pub(crate) async fn tokens(secrets: Arc<dyn Secrets>, book: Tokens, stop: Stop) {
+pub(crate) async fn tokens(
+    secrets: Arc<dyn Secrets>,
+    outside: Option<String>,
+    book: Tokens,
+    stop: Stop,
+) {
     let mut known = None;
     loop {
         match TokenList::read(&*secrets).await {
             Ok(list) if known.as_ref() != Some(&list) => {
-                book.replace(list.book(tokens::outside().as_deref()));
+                book.replace(list.book(outside.as_deref()));
                 if known.is_some() {
                     tracing::info!(tokens = list.tokens().len(), "the tokens have changed");
                 }

@@ -206,6 +206,51 @@ fn refusal(directory: &std::path::Path, flags: &[&str]) -> (Option<i32>, String)
 }
 
 #[test]
+fn a_token_from_outside_that_is_no_secret_is_a_usage_error_and_nothing_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = "0123456789abcdef";
+    let roles: [&[&str]; 3] = [&["up"], &["serve"], &["up", "--instances", "1", "--zones", "1"]];
+    for given in ["abc", "\n", " ", &format!("{good} "), &format!("{good}\n{good}")] {
+        for role in roles {
+            let output = inlet(directory.path())
+                .args(role)
+                .args(["--https", "127.0.0.1:0", "--http", "off"])
+                .env("INLET_TOKEN", given)
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{given:?} {role:?}: {said}");
+            assert!(said.contains("INLET_TOKEN") && said.contains("hint:"), "{said}");
+            assert!(!said.contains(good) && !said.contains("abc"), "{said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_token_from_outside_may_end_in_a_line_break_and_goes_wherever_a_client_can_put_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let given = format!("{TOKEN}\n");
+    let server = Server::start_with(&directory.path().join("data"), &[], Some(&given));
+    // webhook:inlet_test_token
+    let basic = "Authorization: Basic d2ViaG9vazppbmxldF90ZXN0X3Rva2Vu\r\n".to_owned();
+    let own = format!("X-Auth-Token: {TOKEN}\r\n");
+    for token in [&own, &basic, &format!("{own}{basic}")] {
+        let answer = raw(&server, (head(token, "Content-Length: 2\r\n") + "{}").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{token}: {answer}");
+    }
+    let two = format!("{own}X-Auth-Token: another\r\n");
+    let answer = raw(&server, head(&two, "Content-Length: 2\r\n").as_bytes());
+    assert_eq!(problem(&answer)["code"], "TokenAmbiguous");
+    let listed = inlet(directory.path())
+        .args(["streams", "--data", "data"])
+        .env("INLET_TOKEN", &given)
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

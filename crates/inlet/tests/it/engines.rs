@@ -5,7 +5,7 @@ mod bad_input;
 mod kill;
 mod outage;
 mod scenario;
-mod servers;
+pub(crate) mod servers;
 
 use scenario::works_as_promised;
 use servers::{AWS, Namespace, POSTGRES, REDIS, start};

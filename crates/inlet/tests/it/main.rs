@@ -6,6 +6,8 @@ mod bad_input;
 mod cli;
 #[cfg(feature = "deploy")]
 mod deploy;
+#[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
+mod door;
 mod edge;
 #[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
 mod engines;

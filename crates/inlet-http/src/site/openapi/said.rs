@@ -23,7 +23,8 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
         Endpoint::Save => Said {
             description: "Takes one JSON value, in UTF-8. The answer comes once it is safe: after \
                 a 202 it ends in the store or among the dead letters, and nowhere else. Sent \
-                again with the same Idempotency-Key, it gives the same receipt and is stored once.",
+                again with the same Idempotency-Key, it gives the same receipt and is stored once; \
+                the answer then carries `Idempotency-Replayed: true`, as far as can be seen here.",
             answers: &[
                 (202, "It is safe. Location is where its receipt is"),
                 (409, "The key was used before in this stream with another body"),
@@ -35,8 +36,14 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
             description: "Takes many documents: NDJSON, one to a line, or a JSON array. Each is \
                 accepted or refused by itself, and `results` says so in their order: a receipt \
                 without its body, or a problem with the item's `index`. With an Idempotency-Key \
-                the document at index n (from 0) has the key KEY#n.",
-            answers: &[(202, "All are safe"), (207, "Some were refused")],
+                the document at index n (from 0) has the key KEY#n; one that was there before has \
+                `replayed`.",
+            answers: &[
+                (202, "All are safe"),
+                (207, "Some were refused"),
+                (400, "All were refused; `results` says why each was"),
+                (503, "There is no room; nothing was accepted. Retry-After says when to try again"),
+            ],
             headers: &["Idempotency-Key", "Content-Encoding"],
         },
         Endpoint::Receipt => plain(

@@ -301,6 +301,7 @@ impl Fleet {
             id,
             place,
             threads: (self.settings.threads / instances).max(1),
+            bodies_bytes_max: self.settings.limits.bodies_bytes_max,
             hang: self.size.hang,
             shutdown: self.settings.shutdown,
             log_json: self.settings.log_json,

@@ -19,7 +19,7 @@ use crate::config::{Role, SETTINGS};
 use crate::control::DIRECTORY;
 
 /// Flags that are not passed on: each child is given its own.
-const OWN: &[&str] = &["data", "https", "http", "plain", "instance", "threads"];
+const OWN: &[&str] = &["data", "https", "http", "plain", "instance", "threads", "bodies_bytes_max"];
 
 /// What systemd tells the process it has started, which is none of its children.
 const SYSTEMD: &[&str] = &[

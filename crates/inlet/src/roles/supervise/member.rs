@@ -37,6 +37,7 @@ pub(super) struct Kind {
     /// Where an instance is; `None` for the worker.
     pub(super) place: Option<Place>,
     pub(super) threads: usize,
+    pub(super) bodies_bytes_max: usize,
     /// After how long without an answer it is killed.
     pub(super) hang: Duration,
     /// How long it may take to stop.
@@ -163,8 +164,8 @@ impl Keeper {
     }
 
     fn spawn(&self) -> std::io::Result<Process> {
-        let Kind { id, place, threads, log_json, .. } = &self.kind;
-        let threads = threads.to_string();
+        let Kind { id, place, threads, bodies_bytes_max, log_json, .. } = &self.kind;
+        let (threads, bodies_bytes_max) = (threads.to_string(), bodies_bytes_max.to_string());
         let mut child = match place {
             Some(place) => {
                 let zone = zone_name(place.zone);
@@ -174,6 +175,7 @@ impl Keeper {
                         ("instance", id),
                         ("zone", &zone),
                         ("threads", &threads),
+                        ("bodies_bytes_max", &bodies_bytes_max),
                         ("https", "off"),
                         ("http", "off"),
                         ("plain", "127.0.0.1:0"),

@@ -11,42 +11,42 @@ use ureq::Agent;
 use crate::server::{Server as InletServer, TOKEN, inlet};
 
 /// PostgreSQL.
-pub(super) static POSTGRES: LazyLock<Postgres> =
+pub(crate) static POSTGRES: LazyLock<Postgres> =
     LazyLock::new(|| Postgres(Server::start(ServerKind::Postgres)));
 /// The emulator of Amazon's services.
-pub(super) static AWS: LazyLock<Aws> = LazyLock::new(|| Aws(Server::start(ServerKind::Moto)));
+pub(crate) static AWS: LazyLock<Aws> = LazyLock::new(|| Aws(Server::start(ServerKind::Moto)));
 /// Redis.
-pub(super) static REDIS: LazyLock<Redis> =
+pub(crate) static REDIS: LazyLock<Redis> =
     LazyLock::new(|| Redis(Server::start(ServerKind::Redis)));
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A name that no other test has.
-pub(super) struct Namespace(String);
+pub(crate) struct Namespace(String);
 
 impl Namespace {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0
     }
 }
 
 /// PostgreSQL with a database a test.
-pub(super) struct Postgres(pub(super) Server);
+pub(crate) struct Postgres(pub(crate) Server);
 
 impl Postgres {
     /// The URL of a new database in which the schema has been made by `inlet migrate`.
-    pub(super) fn database(&self) -> String {
+    pub(crate) fn database(&self) -> String {
         let url = self.empty_database();
         migrate(&["--store", &url]);
         url
     }
 
     /// The URL of a new database without a schema.
-    pub(super) fn empty_database(&self) -> String {
+    pub(crate) fn empty_database(&self) -> String {
         let name = Namespace::new();
         let admin = self.url("postgres");
         let made = std::process::Command::new("psql")
@@ -57,17 +57,17 @@ impl Postgres {
         self.url(name.name())
     }
 
-    pub(super) fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://inlet:inlet@127.0.0.1:{}/{database}", self.0.port())
     }
 }
 
 /// The emulator with a table, a queue, a bucket and a secret a test.
-pub(super) struct Aws(pub(super) Server);
+pub(crate) struct Aws(pub(crate) Server);
 
 impl Aws {
     /// What a process needs to find it.
-    pub(super) fn variables(&self) -> Vec<(String, String)> {
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         vec![
             variable("AWS_ENDPOINT_URL", &self.url()),
@@ -78,14 +78,14 @@ impl Aws {
     }
 
     /// The URL of a new table, made by `inlet migrate`.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let url = format!("dynamodb://table-{}", Namespace::new().name());
         migrate(&["--store", &url]);
         url
     }
 
     /// The URL of a new queue with a dead-letter queue, `NAME-dead`.
-    pub(super) fn queue(&self, name: &Namespace) -> String {
+    pub(crate) fn queue(&self, name: &Namespace) -> String {
         let name = name.name();
         self.sqs("CreateQueue", &format!(r#"{{"QueueName":"{name}-dead"}}"#));
         let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}-dead");
@@ -97,7 +97,7 @@ impl Aws {
     }
 
     /// The URL of a new bucket, with a prefix.
-    pub(super) fn bucket(&self) -> String {
+    pub(crate) fn bucket(&self) -> String {
         let name = format!("bucket-{}", Namespace::new().name());
         let body = "<CreateBucketConfiguration><LocationConstraint>eu-central-1\
                     </LocationConstraint></CreateBucketConfiguration>";
@@ -109,12 +109,12 @@ impl Aws {
     }
 
     /// The URL of a secret that nobody made yet.
-    pub(super) fn secret(&self) -> String {
+    pub(crate) fn secret(&self) -> String {
         format!("aws-secrets-manager://inlet-{}", Namespace::new().name())
     }
 
     /// Puts a text on a queue, as any other client would.
-    pub(super) fn put_on_queue(&self, url: &str, body: &str) {
+    pub(crate) fn put_on_queue(&self, url: &str, body: &str) {
         let name = url.strip_prefix("sqs://").unwrap();
         let body = serde_json::json!({
             "QueueUrl": format!("{}/123456789012/{name}", self.url()),
@@ -138,21 +138,21 @@ impl Aws {
 }
 
 /// Redis, shared by all tests: ids differ.
-pub(super) struct Redis(pub(super) Server);
+pub(crate) struct Redis(pub(crate) Server);
 
 impl Redis {
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.0.port())
     }
 }
 
 /// Runs `inlet migrate`.
-pub(super) fn migrate(flags: &[&str]) {
+pub(crate) fn migrate(flags: &[&str]) {
     let output = try_migrate(flags);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-pub(super) fn try_migrate(flags: &[&str]) -> Output {
+pub(crate) fn try_migrate(flags: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     inlet(directory.path()).arg("migrate").args(flags).envs(AWS.variables()).output().unwrap()
 }
@@ -166,7 +166,7 @@ fn authorization(service: &str) -> String {
 }
 
 /// Starts a process that serves, which finds the engines at `variables`.
-pub(super) fn start(
+pub(crate) fn start(
     role: &str,
     data: &Path,
     flags: &[&str],
