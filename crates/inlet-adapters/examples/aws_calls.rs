@@ -17,7 +17,8 @@ use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Batch, BatchLimit, Bucket, Clock, Outcome, Queue, Store, SystemClock};
+use inlet_core::persist::put_batch;
+use inlet_core::ports::{Batch, BatchLimit, Bucket, Clock, Outcome, Queue, SystemClock};
 use tokio::task::JoinSet;
 
 /// How many callers send at once, one document each.
@@ -126,7 +127,7 @@ async fn store(aws: &Aws, bucket: &Arc<dyn Bucket>, count: usize) -> Result<(), 
             calendar: Calendar::utc(),
             attempts_max: 3,
         };
-        store.put_batch(batch).await?;
+        put_batch(&store, batch).await?;
         calls += store.calls();
     }
     let each = ratio(calls, count);

@@ -15,6 +15,7 @@ use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName};
 use inlet_core::envelope;
 use inlet_core::id::DocumentId;
+use inlet_core::persist::put_batch;
 use inlet_core::ports::{Batch, Cache, Clock, Store, SystemClock};
 use inlet_testkit::server::{Server, ServerKind};
 use tokio::task::JoinSet;
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         calendar: Calendar::utc(),
         attempts_max: 3,
     };
-    store.put_batch(batch).await?;
+    put_batch(&*store, batch).await?;
 
     let mut ratios = Vec::new();
     for round in 0..rounds {

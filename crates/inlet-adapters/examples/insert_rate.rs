@@ -1,4 +1,4 @@
-//! How fast documents become rows: `SqliteStore::put_batch` against a bare loop that inserts the
+//! How fast documents become rows: `put_batch` into a `SqliteStore` against a bare loop that inserts the
 //! same rows into the same tables with batched transactions, in interleaved rounds of one run.
 //!
 //! `cargo run --release -p inlet-adapters --example insert_rate [ROUNDS] [BODY_BYTES] [DIRECTORY]`
@@ -11,7 +11,8 @@ use inlet_adapters::store::{SqliteOptions, SqliteStore};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName, Timestamp};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Batch, Clock, Cursor, Store, SystemClock};
+use inlet_core::persist::put_batch;
+use inlet_core::ports::{Batch, Clock, Cursor, SystemClock};
 use rusqlite::{Connection, params};
 
 const BATCH: usize = 4_096;
@@ -98,7 +99,7 @@ async fn put(
             calendar: Calendar::utc(),
             attempts_max: 3,
         };
-        store.put_batch(batch).await?;
+        put_batch(store, batch).await?;
     }
     Ok(begun.elapsed())
 }

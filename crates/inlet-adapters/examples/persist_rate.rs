@@ -13,6 +13,7 @@ use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName};
 use inlet_core::id::DocumentId;
 use inlet_core::limits::Limits;
+use inlet_core::persist::put_batch;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Batch, Clock, Store, SystemClock};
 
@@ -74,7 +75,7 @@ async fn put(store: &SqliteStore, documents: &[Document]) -> Result<Duration, Bo
             calendar: Calendar::utc(),
             attempts_max: 3,
         };
-        store.put_batch(batch).await?;
+        put_batch(store, batch).await?;
     }
     Ok(begun.elapsed())
 }

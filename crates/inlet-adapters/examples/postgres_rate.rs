@@ -14,6 +14,7 @@ use inlet_adapters::store::{PostgresOptions, PostgresStore};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{Document, StreamName, hex};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::put_batch;
 use inlet_core::ports::{Batch, Clock, Store, SystemClock};
 use inlet_testkit::server::{Server, ServerKind};
 use tokio_postgres::NoTls;
@@ -103,7 +104,7 @@ async fn put(
             calendar: Calendar::utc(),
             attempts_max: 3,
         };
-        store.put_batch(batch).await?;
+        put_batch(store, batch).await?;
     }
     Ok(begun.elapsed())
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
-use crate::document::{IdempotencyKey, StreamName, Timestamp};
+use crate::document::{Document, IdempotencyKey, StreamName, Timestamp};
 use crate::id::DocumentId;
 use crate::rejection::Rejection;
 
@@ -88,6 +88,23 @@ pub struct DeadLetter {
     pub died: Timestamp,
     /// When it was last sent to the queue again.
     pub redriven: Option<Timestamp>,
+}
+
+impl DeadLetter {
+    /// The letter of a document that died at `died` after so many attempts.
+    pub fn of(document: &Document, cause: Cause, attempts: u32, died: Timestamp) -> Self {
+        Self {
+            id: document.id,
+            stream: document.stream.clone(),
+            key: document.key.clone(),
+            received: document.received,
+            body: document.body.clone(),
+            cause,
+            attempts,
+            died,
+            redriven: None,
+        }
+    }
 }
 
 /// Which dead letters are meant: those that meet every condition that is set.

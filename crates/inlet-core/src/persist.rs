@@ -1,16 +1,29 @@
 //! The step that moves documents from the queue to the store.
+//!
+//! [`persist_batch`] receives a batch, [`put_batch`] plans it ([`plan`]) and has the store write
+//! the plan, and the queue is told what became of each message. A batch is planned as if every id
+//! were new, which is so nearly always; where one is not, the store says what it has, and the
+//! batch is planned again with that.
 
+pub mod plan;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::plan::{KnownIds, Plan, plan};
 use crate::calendar::Calendar;
 use crate::dead_letter::{Cause, DeadLetter};
-use crate::document::{Document, StreamName, Timestamp};
-use crate::failure::Failure;
+use crate::document::{StreamName, Timestamp};
+use crate::failure::{Failure, FailureKind};
 use crate::limits::Limits;
 use crate::ports::{
-    Batch, BatchLimit, Clock, Delivered, Delivery, Outcome, Queue, Store, Undecodable,
+    Batch, BatchLimit, Clock, Delivered, Delivery, Outcome, Queue, Store, Undecodable, Written,
 };
+
+/// How often one transaction is planned at most. Each time, something is learned that the plan
+/// before did not know; a store that goes on giving reasons is written to by too many others.
+const PLANS_MAX: u32 = 40;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,73 +90,86 @@ pub async fn store_delivery(
     persister: &Persister,
     delivery: &Delivery,
 ) -> Result<Vec<Outcome>, Failure> {
-    let (batch, kept) = batch_of(persister, delivery).await?;
-    let stored = persister.store.put_batch(batch).await?;
-    Ok(outcomes_in_order(&kept, stored))
+    let batch = batch_of(persister, delivery);
+    let documents = batch.documents.len();
+    let mut outcomes = put_batch(&*persister.store, batch).await?;
+    let mut dead = outcomes.split_off(documents).into_iter();
+    let mut stored = outcomes.into_iter();
+    let outcome = |message: &Delivered| {
+        let next = if is_dead(message) { dead.next() } else { stored.next() };
+        next.expect("each item of a batch has an outcome")
+    };
+    Ok(delivery.messages.iter().map(outcome).collect())
 }
 
-/// What is known of a message's outcome before the store was asked to take its document.
-enum Kept {
-    /// The store will say: it is the next document of the batch.
-    InBatch,
-    /// It is this.
-    Known(Outcome),
+/// Stores a batch: an outcome for each item, documents first, then dead letters.
+///
+/// On an error some of it may be stored, where the engine's transactions are bounded: each item
+/// with its counts, or nothing of it. The cursor moves with the last.
+pub async fn put_batch<S: Store + ?Sized>(
+    store: &S,
+    batch: Batch,
+) -> Result<Vec<Outcome>, Failure> {
+    let batch = Arc::new(batch);
+    let mut outcomes = Vec::with_capacity(batch.len());
+    loop {
+        let written = write_part(store, &batch, outcomes.len()).await?;
+        outcomes.extend_from_slice(&written.outcomes);
+        if written.items.end == batch.len() {
+            return Ok(outcomes);
+        }
+    }
 }
 
-/// The batch for a delivery, and what becomes of each of its messages.
-async fn batch_of(
-    persister: &Persister,
-    delivery: &Delivery,
-) -> Result<(Batch, Vec<Kept>), Failure> {
+/// Writes as many items as fit into one transaction, from `first` on.
+async fn write_part<S: Store + ?Sized>(
+    store: &S,
+    batch: &Arc<Batch>,
+    first: usize,
+) -> Result<Arc<Plan>, Failure> {
+    let (mut known, mut refused) = (KnownIds::new(), HashMap::new());
+    let mut end = batch.len();
+    for _ in 0..PLANS_MAX {
+        let planned = Arc::new(plan(batch, first..end, &known, &refused));
+        match store.write(Arc::clone(&planned)).await? {
+            Written::Done => return Ok(planned),
+            Written::Changed(states) => known.extend(states),
+            Written::Refused(items) => refused.extend(items),
+            Written::TooLarge(items_max) => end = end.min(first + items_max.max(1)),
+        }
+    }
+    Err(Failure::new(FailureKind::Unavailable, "write a batch to", "the store")
+        .because(format!("it had changed each of {PLANS_MAX} times it was planned for"))
+        .hint("others store the same documents at the same time; it is tried again"))
+}
+
+/// Whether the message is a dead letter already, whatever the store says.
+fn is_dead(message: &Delivered) -> bool {
+    message.document.is_err() || message.given_up.is_some()
+}
+
+fn batch_of(persister: &Persister, delivery: &Delivery) -> Batch {
     let now = persister.clock.now();
     let mut documents = Vec::with_capacity(delivery.messages.len());
-    let mut kept = Vec::with_capacity(delivery.messages.len());
     let mut dead = Vec::new();
     for message in &delivery.messages {
-        let letter = match (&message.document, &message.given_up) {
-            (Ok(document), None) => {
-                documents.push(document.clone());
-                kept.push(Kept::InBatch);
-                continue;
+        match (&message.document, &message.given_up) {
+            (Ok(document), None) => documents.push(document.clone()),
+            (Ok(document), Some(why)) => {
+                let attempts = message.deliveries_before.max(1);
+                let cause = Cause::Refused(why.clone());
+                dead.push(DeadLetter::of(document, cause, attempts, now));
             }
-            // Stored by a worker that ended before it could say so: nothing is to be kept twice.
-            (Ok(document), Some(_)) if is_stored(persister, document).await? => {
-                kept.push(Kept::Known(Outcome::Duplicate));
-                continue;
-            }
-            (Ok(document), Some(why)) => given_up(document, why.clone(), message, now),
-            (Err(undecodable), _) => no_document(undecodable, message, now),
-        };
-        kept.push(Kept::Known(Outcome::Dead(letter.cause.clone())));
-        dead.push(letter);
+            (Err(undecodable), _) => dead.push(no_document(undecodable, message, now)),
+        }
     }
-    let batch = Batch {
+    Batch {
         documents,
         dead,
         cursor: delivery.cursor.clone(),
         now,
         calendar: persister.calendar.clone(),
         attempts_max: persister.limits.attempts_max.max(1),
-    };
-    Ok((batch, kept))
-}
-
-async fn is_stored(persister: &Persister, document: &Document) -> Result<bool, Failure> {
-    let stored = persister.store.get(document.id).await?;
-    Ok(stored.is_some_and(|stored| stored.document.body == document.body))
-}
-
-fn given_up(document: &Document, why: String, message: &Delivered, now: Timestamp) -> DeadLetter {
-    DeadLetter {
-        id: document.id,
-        stream: document.stream.clone(),
-        key: document.key.clone(),
-        received: document.received,
-        body: document.body.clone(),
-        cause: Cause::Refused(why),
-        attempts: message.deliveries_before.max(1),
-        died: now,
-        redriven: None,
     }
 }
 
@@ -168,16 +194,6 @@ fn id_of_bytes(payload: &[u8]) -> crate::id::DocumentId {
     let key =
         crate::document::IdempotencyKey::new(&digest).expect("hexadecimal digits are visible");
     crate::id::DocumentId::derive(&StreamName::default(), &key)
-}
-
-fn outcomes_in_order(kept: &[Kept], stored: Vec<Outcome>) -> Vec<Outcome> {
-    let mut stored = stored.into_iter();
-    kept.iter()
-        .map(|kept| match kept {
-            Kept::InBatch => stored.next().expect("a store gives one outcome a document"),
-            Kept::Known(outcome) => outcome.clone(),
-        })
-        .collect()
 }
 
 fn report(outcomes: &[Outcome]) -> PersistReport {

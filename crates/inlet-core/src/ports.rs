@@ -24,5 +24,5 @@ pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
 pub use secrets::{SECRET_BYTES_MAX, Secrets, Swapped};
 pub use store::{
     Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
-    StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally,
+    StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, Written, ZoneTally,
 };

@@ -1,6 +1,6 @@
 //! What a part has no right to use: every call fails and says so, and nothing is remembered.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,10 +9,11 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{Document, StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Batch, BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
-    Finished, Found, Known, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber,
-    Precondition, Queue, Store, StoreId, StreamFigures, Tallies, TallyWeek, UploadId,
+    BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth, Finished,
+    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Precondition, Queue,
+    Store, StoreId, StreamFigures, Tallies, TallyWeek, UploadId, Written,
 };
 
 /// No engine at all.
@@ -26,7 +27,7 @@ fn absent<T>(what: &'static str) -> Result<T, Failure> {
 
 #[async_trait]
 impl Store for Absent {
-    async fn put_batch(&self, _: Batch) -> Result<Vec<Outcome>, Failure> {
+    async fn write(&self, _: Arc<Plan>) -> Result<Written, Failure> {
         absent("the store")
     }
 
@@ -38,7 +39,7 @@ impl Store for Absent {
         absent("the store")
     }
 
-    async fn known(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+    async fn known(&self, _: &[DocumentId]) -> Result<KnownIds, Failure> {
         absent("the store")
     }
 

@@ -1,10 +1,13 @@
 //! Documents, batches and ids to test with.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::calendar::{Calendar, Day};
 use inlet_core::document::{Document, IdempotencyKey, StreamName, Timestamp};
+use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Batch, Cursor};
+use inlet_core::persist::put_batch;
+use inlet_core::ports::{Batch, Cursor, Outcome, Store};
 
 /// 2026-11-21T00:00:00Z, the moment samples are about.
 pub const MIDNIGHT: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
@@ -76,3 +79,17 @@ pub fn batch(documents: impl IntoIterator<Item = Document>) -> Batch {
 pub fn cursor(log: &str, segment: u64, offset: u64) -> Cursor {
     Cursor { log: log.to_owned(), segment, offset }
 }
+
+/// Puts batches into a store, the way the persist step does.
+#[async_trait]
+pub trait PutBatch: Store {
+    /// Stores the batch: an outcome for each document, in order.
+    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+        let documents = batch.documents.len();
+        let mut outcomes = put_batch(self, batch).await?;
+        outcomes.truncate(documents);
+        Ok(outcomes)
+    }
+}
+
+impl<S: Store + ?Sized> PutBatch for S {}

@@ -32,13 +32,11 @@ mod lane;
 mod ledger;
 mod letter;
 mod page;
-mod plan;
 mod put;
 mod record;
 mod span;
 mod table;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +49,10 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Batch, Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store,
-    StoreId, StreamFigures, Tallies, TallyWeek,
+    Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId,
+    StreamFigures, Tallies, TallyWeek, Written,
 };
 use tokio::sync::Mutex;
 
@@ -221,6 +220,22 @@ impl DynamoStore {
         Ok(tallies)
     }
 
+    /// The states of those of `ids` that the table has anything under.
+    async fn known_ids(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let keys = ids.into_iter().map(Record::key).collect();
+        let mut found = KnownIds::new();
+        for item in self.table.get_many(keys).await? {
+            let id = find_text(&item, "pk").and_then(|pk| pk.strip_prefix("d#")?.parse().ok());
+            let id: DocumentId = must(id, &item, "pk")?;
+            // A record without anything else still has the version that the next write names.
+            found.insert(id, self.known_of(id, &Record::read(&item)?).await?);
+        }
+        Ok(found)
+    }
+
     /// The state of an id, from its record and, where it has any, its letters.
     async fn known_of(&self, id: DocumentId, record: &Record) -> Result<Known, Failure> {
         let letters = match record.letters {
@@ -239,6 +254,7 @@ impl DynamoStore {
             erased: record
                 .erased_us
                 .map(|at| EraseMark { generation: 0, at: Timestamp::from_micros(at) }),
+            version: record.rev,
         })
     }
 
@@ -258,8 +274,8 @@ impl DynamoStore {
 
 #[async_trait]
 impl Store for DynamoStore {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
-        put::put_batch(self, &batch).await
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
+        put::put(self, &plan).await
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
@@ -286,21 +302,8 @@ impl Store for DynamoStore {
         Ok(record.erased_us.map(|_| Found::Erased))
     }
 
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        ids.dedup();
-        let keys = ids.into_iter().map(Record::key).collect();
-        let mut found = HashMap::new();
-        for item in self.table.get_many(keys).await? {
-            let id = find_text(&item, "pk").and_then(|pk| pk.strip_prefix("d#")?.parse().ok());
-            let id: DocumentId = must(id, &item, "pk")?;
-            let known = self.known_of(id, &Record::read(&item)?).await?;
-            if known != Known::default() {
-                found.insert(id, known);
-            }
-        }
-        Ok(found)
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
+        self.known_ids(ids).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -24,8 +24,8 @@ mod spans;
 mod tallies;
 mod tls;
 
-use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
@@ -33,9 +33,9 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
-    TallyWeek,
+    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -43,7 +43,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::address::Address;
 use self::failure::Fault;
 use self::migrate::{Limits, MIGRATIONS, Phase};
-use self::put::Care;
 use self::sessions::{Session, Sessions};
 
 pub use self::migrate::MigrateReport;
@@ -234,24 +233,14 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
-        const ATTEMPTED: &str = "put a batch into";
-        let mut care = Care::Together;
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
+        const ATTEMPTED: &str = "write a batch to";
         let deadline = self.deadline();
         for _ in 0..RETRIES_MAX {
             let session = self.session(ATTEMPTED).await?;
-            let put = async {
-                let put = put::put_batch(&session, &self.begin, &batch, care).await;
-                if put.as_ref().err().and_then(failure::refusal).is_none() {
-                    return put;
-                }
-                care = Care::Apart;
-                session.batch_execute("ROLLBACK").await?;
-                put::put_batch(&session, &self.begin, &batch, care).await
-            };
-            let result = timeout_at(deadline, put).await;
-            if let Some(outcomes) = self.sessions.settle(session, ATTEMPTED, result).await? {
-                return Ok(outcomes);
+            let written = timeout_at(deadline, put::put(&session, &self.begin, &plan)).await;
+            if let Some(written) = self.sessions.settle(session, ATTEMPTED, written).await? {
+                return Ok(written);
             }
         }
         Err(self.busy(ATTEMPTED))
@@ -271,10 +260,10 @@ impl Store for PostgresStore {
         self.done(session, ATTEMPTED, found).await
     }
 
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
         const ATTEMPTED: &str = "look up ids in";
         if ids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(KnownIds::new());
         }
         let session = self.session(ATTEMPTED).await?;
         let known = known::known(&session, ids);

@@ -19,7 +19,6 @@ mod streams;
 mod tallies;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -30,9 +29,9 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
-    TallyWeek,
+    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -143,9 +142,8 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
-        let batch = Box::new(batch);
-        self.command(|reply| Command::PutBatch { batch, reply }).await
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
+        self.command(|reply| Command::Write { plan, reply }).await
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
@@ -156,9 +154,9 @@ impl Store for SqliteStore {
         self.readers.read("find an id in", move |tx| read::find(tx, id)).await
     }
 
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
         let ids = ids.to_vec();
-        self.readers.read("look up ids in", move |tx| known::known(tx, &ids)).await
+        self.readers.read("look up ids in", move |tx| known::known(tx, ids)).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -23,7 +23,7 @@ use inlet_core::ports::{Batch, Bucket, Outcome, PageQuery, Queue, Store, SystemC
 use inlet_testkit::contract::store::StoreFixture;
 use inlet_testkit::memory::MemoryBucket;
 use inlet_testkit::sample::{
-    NOW, after, batch, cursor, day, document, document_in, document_with, id,
+    NOW, PutBatch, after, batch, cursor, day, document, document_in, document_with, id,
 };
 use serde_json::{Value, json};
 

@@ -12,7 +12,7 @@ use inlet_core::ports::{Batch, BatchLimit, Delivery, Outcome, Queue, Store};
 use inlet_log::{Log, LogOptions, Sync};
 use inlet_testkit::contract::queue::QueueFixture;
 use inlet_testkit::memory::MemoryStore;
-use inlet_testkit::sample::{batch, document, document_with};
+use inlet_testkit::sample::{PutBatch, batch, document, document_with};
 use tempfile::TempDir;
 
 /// Logs in a directory of their own, and a store that keeps their cursors.

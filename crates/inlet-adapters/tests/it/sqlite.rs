@@ -11,7 +11,9 @@ use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{Outcome, PageQuery, Store, TallyKind};
 use inlet_testkit::contract::store::StoreFixture;
-use inlet_testkit::sample::{NOW, after, batch, day, document, document_with, id, keyed_document};
+use inlet_testkit::sample::{
+    NOW, PutBatch, after, batch, day, document, document_with, id, keyed_document,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -4,15 +4,14 @@ use super::line::Item;
 use super::{BackupFault, RestoreInto, RestoreReport};
 use crate::calendar::Calendar;
 use crate::dead_letter::{DeadLetter, DeadLetterFilter};
-use crate::document::Timestamp;
+use crate::document::{BodyHash, Timestamp};
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{Batch, Outcome, Store};
+use crate::persist::put_batch;
+use crate::ports::{Batch, Known, Outcome, Store};
 
 /// How many documents are restored in one transaction, and how many bytes of them.
 const BATCH_DOCUMENTS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How many dead letters of one id are looked at at once; there is hardly ever more than one.
-const LETTERS_PAGE: usize = 16;
 
 /// A restore on its way.
 pub(super) struct Restore<'a> {
@@ -78,23 +77,11 @@ impl<'a> Restore<'a> {
     /// Whether the letter is there, or its document is stored. Put again it would count as
     /// having died again.
     async fn knows(&self, letter: &DeadLetter) -> Result<bool, Failure> {
-        if let Some(stored) = self.store.get(letter.id).await?
-            && stored.document.body == letter.body
-        {
-            return Ok(true);
-        }
-        let filter = DeadLetterFilter { id: Some(letter.id), ..DeadLetterFilter::default() };
-        let mut after = None;
-        loop {
-            let page = self.store.dead_letters(&filter, LETTERS_PAGE, after.as_deref()).await?;
-            if page.items.iter().any(|known| known.body == letter.body) {
-                return Ok(true);
-            }
-            if !page.more {
-                return Ok(false);
-            }
-            after = page.next;
-        }
+        let known = self.store.known(&[letter.id]).await?;
+        let body = BodyHash::of(&letter.body);
+        let is_known =
+            |known: &Known| known.stored == Some(body) || known.attempts_of(&body).is_some();
+        Ok(known.get(&letter.id).is_some_and(is_known))
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {
@@ -112,8 +99,9 @@ impl<'a> Restore<'a> {
             .iter()
             .filter_map(|letter| letter.redriven.map(|moment| (letter.id, moment)))
             .collect();
-        let dead_letters = batch.dead.len() as u64;
-        let outcomes = self.store.put_batch(batch).await?;
+        let (documents, dead_letters) = (batch.documents.len(), batch.dead.len() as u64);
+        let mut outcomes = put_batch(self.store, batch).await?;
+        outcomes.truncate(documents);
         for (id, moment) in redriven {
             self.store.mark_redriven(&[id], moment).await?;
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rand::RngExt;
@@ -12,6 +13,7 @@ use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use crate::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use crate::failure::Failure;
 use crate::id::DocumentId;
+use crate::persist::plan::{Item, KnownIds, Plan};
 
 /// The identity of a store: 16 random bytes, made once with the store and kept in it.
 ///
@@ -78,7 +80,7 @@ pub struct Cursor {
     pub offset: u64,
 }
 
-/// What is put in one transaction.
+/// Documents and dead letters that are stored together.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The documents to store.
@@ -95,7 +97,30 @@ pub struct Batch {
     pub attempts_max: u32,
 }
 
-/// What became of one document of a batch.
+impl Batch {
+    /// The number of items: documents and dead letters.
+    pub fn len(&self) -> usize {
+        self.documents.len() + self.dead.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The item with that number. Documents come first, then dead letters.
+    ///
+    /// # Panics
+    /// Where there are not so many.
+    pub fn item(&self, index: usize) -> Item<'_> {
+        match self.documents.get(index) {
+            Some(document) => Item::Document(document),
+            None => Item::Letter(&self.dead[index - self.documents.len()]),
+        }
+    }
+}
+
+/// What became of one item of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is in the store.
@@ -137,6 +162,41 @@ pub struct Known {
     pub letters: Vec<KnownLetter>,
     /// The mark of its last erasure; `None` where it was never erased.
     pub erased: Option<EraseMark>,
+    /// The store's own number for this state; 0 where it keeps none.
+    pub version: u64,
+}
+
+/// What came of a [`Store::write`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// Everything is there.
+    Done,
+    /// Nothing is: these ids have other states than the plan rests on. Each of them is here with
+    /// the state it has.
+    Changed(KnownIds),
+    /// Nothing is: the engine refuses these items as often as they are to be tried, with these
+    /// reasons. There may be more.
+    Refused(HashMap<usize, String>),
+    /// Nothing is: one transaction takes so many of the items at most. At least 1, and fewer than
+    /// were planned.
+    TooLarge(usize),
+}
+
+impl Known {
+    /// Whether the store has nothing under the id.
+    pub fn is_nothing(&self) -> bool {
+        self.stored.is_none() && self.letters.is_empty() && self.erased.is_none()
+    }
+
+    /// Whether a document that was accepted at `received` is erased by now.
+    pub fn erases(&self, received: Timestamp) -> bool {
+        self.erased.is_some_and(|mark| received <= mark.at)
+    }
+
+    /// The number of attempts of the dead letter with that body.
+    pub fn attempts_of(&self, body: &BodyHash) -> Option<u32> {
+        self.letters.iter().find(|letter| letter.body == *body).map(|letter| letter.attempts)
+    }
 }
 
 /// A dead letter, as far as another delivery of the same body depends on it.
@@ -265,18 +325,19 @@ pub struct TallyWeek {
 /// Where documents live.
 ///
 /// Contract:
-/// 1. `put_batch` is atomic: documents, dead letters, tallies and cursor are all there
-///    afterwards, durably, or none of them is. It returns one outcome a document, in order. An
-///    engine whose transactions are bounded may take several, one behind the other: each document
-///    with its counts and its letter is in one of them, and the cursor comes with the last.
-/// 2. A document that is there already with the same bytes is a duplicate: stored once, counted
-///    once, also within one batch.
+/// 1. `write` is atomic: documents, dead letters, tallies and cursor of the plan are all there
+///    afterwards, durably, or none of them is.
+/// 2. A plan that rests on other states than the store has, because of another writer or because
+///    nothing was looked up before, is not written: `write` gives the states there are. Planned
+///    again and again with these ([`put_batch`](crate::persist::put_batch)), a document is stored
+///    once and counted once, however often it comes, also within one batch.
 /// 3. A document that is there already with other bytes becomes a dead letter with
-///    [`Cause::KeyConflict`]; the first stays.
-/// 4. A document the engine refuses becomes a dead letter after `attempts_max` attempts; the
-///    others of the batch are stored.
-/// 5. An engine that is away, locked or full is an error for the whole batch, and no dead letter.
-/// 6. Storing a document takes the dead letter with the same id and bytes away.
+///    [`Cause::KeyConflict`](crate::dead_letter::Cause::KeyConflict); the first stays.
+/// 4. A document that the engine refuses is tried `attempts_max` times and named, and holds up no
+///    other of the batch.
+/// 5. An engine that is away, locked or full is an error for the whole plan, and refuses nothing.
+/// 6. A document that is stored has no dead letter with the same bytes: storing it takes that one
+///    away, and one that is put later is not kept.
 /// 7. `get` gives the stored bytes and names; `page` gives documents oldest first, with a cursor
 ///    that neither repeats nor skips a document that was there throughout.
 /// 8. After `erase` returned true, the document and its dead letters are gone for good: received
@@ -288,22 +349,23 @@ pub struct TallyWeek {
 /// 12. `identity` is made with the store and never changes: every handle gives the same one, before
 ///     and after a restart. Two stores that were made have two; a copy has that of its original.
 /// 13. `known` gives the state of each id that the store has anything under, as of one moment a
-///     call, and leaves out all others. It changes nothing and needs no right to write.
+///     call, and leaves out all others. It changes nothing and needs no right to write. A store
+///     that keeps versions may give one that says nothing else.
 /// 14. `tallies` says under which zones the documents were counted and up to which page cursor:
 ///     what `page` gives behind that cursor is not counted, what comes before it is.
 ///     `tally_weeks` has every week whose tallies changed, however old it is, with a number that
 ///     grows with each change and what was noted of it last.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores a batch.
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure>;
+    /// Writes a plan.
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure>;
     /// The document with that id.
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure>;
     /// Where that id is, without its body.
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure>;
     /// The state of those of `ids` that anything is known of. One call, however many they are;
     /// an id may be named twice.
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure>;
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure>;
     /// A page of documents.
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure>;
     /// Erases the document with that id, and notes that `now`; also one that has yet to come from

@@ -1,19 +1,20 @@
 //! The least store and bucket that the summary and the backup can be tested on.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::calendar::{Day, Week};
-use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
-use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp, hex};
+use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
+use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
-    Batch, Bucket, BucketKey, ByteRange, ByteStream, Cursor, Finished, Found, Known, Object,
-    ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Precondition, Store, StoreId,
-    StreamFigures, Tallies, TallyRow, TallyWeek, UploadId,
+    Bucket, BucketKey, ByteRange, ByteStream, Cursor, Finished, Found, KnownLetter, Object,
+    ObjectMeta, Page, PageQuery, Part, PartNumber, Precondition, Store, StoreId, StreamFigures,
+    Tallies, TallyRow, TallyWeek, UploadId, Written,
 };
 use sha2::{Digest, Sha256};
 
@@ -48,33 +49,35 @@ fn page_of<T: Clone>(all: &[T], after: Option<&str>, limit: usize) -> Page<T> {
 
 #[async_trait]
 impl Store for PlainStore {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
+        let ids: Vec<_> = plan.items().map(|item| item.id()).collect();
+        let mut states = self.known(&ids).await?;
+        states.retain(|id, known| plan.known(*id) != Some(known));
+        if !states.is_empty() {
+            return Ok(Written::Changed(states));
+        }
         if let Some(left) = &mut *self.batches_left.lock().unwrap() {
             *left = left.checked_sub(1).ok_or_else(|| {
-                Failure::new(FailureKind::Unavailable, "put batch into", "the store")
+                Failure::new(FailureKind::Unavailable, "write a batch to", "the store")
             })?;
         }
-        let mut documents = self.documents.lock().unwrap();
+        let stored = plan
+            .inserts()
+            .map(|document| StoredDocument { document: document.clone(), stored: plan.batch.now });
+        self.documents.lock().unwrap().extend(stored);
         let mut dead = self.dead.lock().unwrap();
-        for letter in batch.dead {
-            if !dead.iter().any(|known| known.id == letter.id && known.body == letter.body) {
-                dead.push(DeadLetter { redriven: None, ..letter });
+        for letter in &plan.letters {
+            match letter {
+                LetterWrite::New { letter, .. } => {
+                    dead.push(DeadLetter { redriven: None, ..letter.clone() });
+                }
+                LetterWrite::Again { .. } => unreachable!("neither step lets a letter die again"),
+                LetterWrite::Gone { id, body } => {
+                    dead.retain(|dead| dead.id != *id || BodyHash::of(&dead.body) != *body);
+                }
             }
         }
-        let mut outcomes = Vec::new();
-        for document in batch.documents {
-            let known = documents.iter().find(|stored| stored.document.id == document.id);
-            outcomes.push(match known {
-                Some(known) if known.document.body == document.body => Outcome::Duplicate,
-                Some(_) => Outcome::Dead(Cause::KeyConflict),
-                None => {
-                    dead.retain(|dead| dead.id != document.id || dead.body != document.body);
-                    documents.push(StoredDocument { document, stored: batch.now });
-                    Outcome::Stored
-                }
-            });
-        }
-        Ok(outcomes)
+        Ok(Written::Done)
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
@@ -87,8 +90,20 @@ impl Store for PlainStore {
         unreachable!("neither step looks for an id")
     }
 
-    async fn known(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
-        unreachable!("neither step looks ids up")
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
+        let (documents, dead) = (self.documents.lock().unwrap(), self.dead.lock().unwrap());
+        let mut known = KnownIds::new();
+        for StoredDocument { document, .. } in
+            documents.iter().filter(|stored| ids.contains(&stored.document.id))
+        {
+            known.entry(document.id).or_default().stored = Some(document.body_hash());
+        }
+        for letter in dead.iter().filter(|letter| ids.contains(&letter.id)) {
+            let body = BodyHash::of(&letter.body);
+            let letters = &mut known.entry(letter.id).or_default().letters;
+            letters.push(KnownLetter { body, attempts: letter.attempts });
+        }
+        Ok(known)
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {

@@ -9,6 +9,7 @@ mod double;
 mod fields;
 mod json;
 mod persist;
+mod plan;
 mod redrive;
 mod schedule;
 mod summary;

@@ -11,6 +11,7 @@ use inlet_core::summary::{
     read_summary_page, summaries_due, summarize_week,
 };
 use inlet_testkit::memory::MemoryStore;
+use inlet_testkit::sample::PutBatch;
 
 use crate::double::{PlainBucket, PlainStore};
 

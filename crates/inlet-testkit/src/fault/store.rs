@@ -1,6 +1,6 @@
 //! A store that fails when told to.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
@@ -8,9 +8,9 @@ use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Batch, Cursor, Found, Known, Outcome, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
-    TallyWeek,
+    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
 };
 
 use super::plan::{Faults, with_fault};
@@ -31,8 +31,8 @@ impl<S> FailingStore<S> {
 
 #[async_trait]
 impl<S: Store> Store for FailingStore<S> {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
-        with_fault!(self.faults, "put a batch into", self.inner.put_batch(batch).await)
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
+        with_fault!(self.faults, "write a batch to", self.inner.write(plan).await)
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
@@ -43,7 +43,7 @@ impl<S: Store> Store for FailingStore<S> {
         with_fault!(self.faults, "find an id in", self.inner.find(id).await)
     }
 
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
         with_fault!(self.faults, "look up ids in", self.inner.known(ids).await)
     }
 

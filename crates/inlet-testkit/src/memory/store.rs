@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
-use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
+use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::{Item, KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
-    Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
-    StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, ZoneTally,
+    Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId, StreamFigures,
+    Tallies, TallyKind, TallyRow, TallyWeek, Written, ZoneTally,
 };
-use inlet_core::tally::TallySheet;
 
 /// A [`Store`] in memory, with switches for what only an engine can do: refuse a document, and
 /// be away.
@@ -25,6 +25,8 @@ struct State {
     away: bool,
     identity: Option<StoreId>,
     refused: Option<String>,
+    items_max: Option<usize>,
+    disturbances: u32,
     position: u64,
     documents: BTreeMap<u64, StoredDocument>,
     position_of: HashMap<DocumentId, u64>,
@@ -41,6 +43,16 @@ impl MemoryStore {
     /// From now on a document whose body contains `marker` is refused.
     pub fn refuse(&self, marker: Option<&str>) {
         self.state().refused = marker.map(str::to_owned);
+    }
+
+    /// From now on one plan has at most so many items.
+    pub fn take_at_most(&self, items: usize) {
+        self.state().items_max = Some(items);
+    }
+
+    /// The next so many plans find another state than they rest on.
+    pub fn disturb(&self, times: u32) {
+        self.state().disturbances = times;
     }
 
     /// Whether writers find the engine away.
@@ -62,32 +74,6 @@ impl MemoryStore {
 }
 
 impl State {
-    fn put(&mut self, document: Document, batch: &BatchRules, sheet: &mut TallySheet) -> Outcome {
-        if self.erased.get(&document.id).is_some_and(|erased| document.received <= *erased) {
-            return Outcome::Erased;
-        }
-        if let Some(position) = self.position_of.get(&document.id) {
-            if self.documents[position].document.body == document.body {
-                self.take_letter_away(&document);
-                return Outcome::Duplicate;
-            }
-            self.bury(letter(&document, Cause::KeyConflict, 1, batch.now), sheet);
-            return Outcome::Dead(Cause::KeyConflict);
-        }
-        if self.refused.as_ref().is_some_and(|marker| document.text().contains(marker.as_str())) {
-            let cause = Cause::Refused("the store in memory was told to refuse it".to_owned());
-            self.bury(letter(&document, cause.clone(), batch.attempts_max, batch.now), sheet);
-            return Outcome::Dead(cause);
-        }
-        self.take_letter_away(&document);
-        sheet.stored(&document.stream, document.received, &document.body);
-        self.count_stream(&document);
-        self.position += 1;
-        self.position_of.insert(document.id, self.position);
-        self.documents.insert(self.position, StoredDocument { document, stored: batch.now });
-        Outcome::Stored
-    }
-
     fn week(&mut self, week: Week) -> &mut TallyWeek {
         let none = TallyWeek { week, revision: 0, summarized: None };
         self.weeks.entry(week).or_insert(none)
@@ -105,6 +91,7 @@ impl State {
                 })
                 .collect(),
             erased: self.erased.get(&id).map(|at| EraseMark { generation: 0, at: *at }),
+            version: 0,
         }
     }
 
@@ -124,51 +111,82 @@ impl State {
         figures.last = Some(figures.last.map_or(received, |last| last.max(received)));
     }
 
-    fn take_letter_away(&mut self, document: &Document) {
-        self.dead.retain(|_, letter| letter.id != document.id || letter.body != document.body);
+    /// The place of the dead letter with that id and body.
+    fn letter_at(&self, id: DocumentId, body: &BodyHash) -> Option<u64> {
+        let is_it = |letter: &DeadLetter| letter.id == id && BodyHash::of(&letter.body) == *body;
+        self.dead.iter().find(|(_, letter)| is_it(letter)).map(|(position, _)| *position)
     }
 
-    /// Keeps a dead letter; one that died before keeps its place and its first death.
-    fn bury(&mut self, letter: DeadLetter, sheet: &mut TallySheet) {
-        let before = self
-            .dead
-            .values_mut()
-            .find(|before| before.id == letter.id && before.body == letter.body);
-        if let Some(before) = before {
-            before.attempts = match letter.cause {
-                Cause::Undecodable(_) => before.attempts.max(letter.attempts),
-                Cause::KeyConflict | Cause::Refused(_) => before.attempts + letter.attempts,
-            };
-            before.cause = letter.cause;
-            return;
+    fn write_letter(&mut self, write: &LetterWrite) {
+        match write {
+            LetterWrite::New { letter, .. } => {
+                self.position += 1;
+                self.dead.insert(self.position, letter.clone());
+            }
+            LetterWrite::Again { id, body, cause, attempts } => {
+                let at = self.letter_at(*id, body);
+                if let Some(letter) = at.and_then(|at| self.dead.get_mut(&at)) {
+                    letter.cause = cause.clone();
+                    letter.attempts = *attempts;
+                }
+            }
+            LetterWrite::Gone { id, body } => {
+                if let Some(at) = self.letter_at(*id, body) {
+                    self.dead.remove(&at);
+                }
+            }
         }
-        sheet.dead(&letter.stream, letter.received, letter.cause.code(), letter.body.len());
-        self.position += 1;
-        self.dead.insert(self.position, letter);
     }
-}
 
-struct BatchRules {
-    now: Timestamp,
-    attempts_max: u32,
+    fn insert(&mut self, document: Document, stored: Timestamp) {
+        self.count_stream(&document);
+        self.position += 1;
+        self.position_of.insert(document.id, self.position);
+        self.documents.insert(self.position, StoredDocument { document, stored });
+    }
+
+    fn is_refused(&self, item: Item<'_>) -> bool {
+        let Item::Document(document) = item else { return false };
+        self.refused.as_ref().is_some_and(|marker| document.text().contains(marker.as_str()))
+    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn put_batch(&self, batch: Batch) -> Result<Vec<Outcome>, Failure> {
+    async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure> {
         let mut state = self.writable()?;
-        let rules = BatchRules { now: batch.now, attempts_max: batch.attempts_max };
-        let mut sheet = TallySheet::new(batch.calendar);
-        let outcomes = batch
-            .documents
-            .into_iter()
-            .map(|document| state.put(document, &rules, &mut sheet))
-            .collect();
-        for letter in batch.dead {
-            if state.erased.get(&letter.id).is_none_or(|erased| letter.received > *erased) {
-                state.bury(letter, &mut sheet);
-            }
+        if let Some(items_max) = state.items_max.filter(|max| *max < plan.items.len()) {
+            return Ok(Written::TooLarge(items_max));
         }
+        if state.disturbances > 0 {
+            state.disturbances -= 1;
+            let ids = plan.items().map(|item| (item.id(), state.known(item.id())));
+            return Ok(Written::Changed(ids.collect()));
+        }
+        let changed: KnownIds = plan
+            .items()
+            .map(|item| (item.id(), state.known(item.id())))
+            .filter(|(id, now)| plan.known(*id).unwrap_or(&Known::default()) != now)
+            .collect();
+        if !changed.is_empty() {
+            return Ok(Written::Changed(changed));
+        }
+        let refused: HashMap<usize, String> = plan
+            .inserts
+            .iter()
+            .filter(|index| state.is_refused(plan.batch.item(**index)))
+            .map(|index| (*index, "the store in memory was told to refuse it".to_owned()))
+            .collect();
+        if !refused.is_empty() {
+            return Ok(Written::Refused(refused));
+        }
+        for document in plan.inserts() {
+            state.insert(document.clone(), plan.batch.now);
+        }
+        for letter in &plan.letters {
+            state.write_letter(letter);
+        }
+        let sheet = plan.tallies();
         for row in sheet.rows() {
             let count = state.tallies.entry((row.day, row.stream, row.kind)).or_default();
             count.0 += row.documents;
@@ -181,13 +199,13 @@ impl Store for MemoryStore {
         for week in sheet.weeks() {
             state.week(week).revision += 1;
         }
-        if let Some(cursor) = batch.cursor {
+        if let Some(cursor) = plan.cursor() {
             let kept = state.cursors.entry(cursor.log.clone()).or_insert_with(|| cursor.clone());
-            if *kept < cursor {
-                *kept = cursor;
+            if *kept < *cursor {
+                *kept = cursor.clone();
             }
         }
-        Ok(outcomes)
+        Ok(Written::Done)
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
@@ -212,10 +230,10 @@ impl Store for MemoryStore {
         Ok(state.erased.contains_key(&id).then_some(Found::Erased))
     }
 
-    async fn known(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, Known>, Failure> {
+    async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
         let state = self.state();
         let known = ids.iter().map(|id| (*id, state.known(*id)));
-        Ok(known.filter(|(_, known)| *known != Known::default()).collect())
+        Ok(known.filter(|(_, known)| !known.is_nothing()).collect())
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
@@ -314,20 +332,6 @@ impl Store for MemoryStore {
 
     async fn check(&self) -> Result<(), Failure> {
         self.writable().map(drop)
-    }
-}
-
-fn letter(document: &Document, cause: Cause, attempts: u32, died: Timestamp) -> DeadLetter {
-    DeadLetter {
-        id: document.id,
-        stream: document.stream.clone(),
-        key: document.key.clone(),
-        received: document.received,
-        body: document.body.clone(),
-        cause,
-        attempts,
-        died,
-        redriven: None,
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use inlet_core::calendar::Day;
 use inlet_core::document::StreamName;
 use inlet_core::failure::Failure;
+use inlet_core::tally::TallySheet;
 
 use super::attributes::Item;
 use super::ledger::{self, Figures, Tallies};
-use super::plan::Plan;
-use super::span::{Head, LANES, Span, chapter_item};
+use super::span::{Entry, Head, LANES, Span, chapter_item};
 use super::table::{Table, partition_of};
 
 /// How many figures and tallies are remembered; beyond it all are read anew.
@@ -70,27 +70,28 @@ impl Lane {
         Ok(next)
     }
 
-    /// What the plan makes of the lane; `None` where it leaves it as it is.
+    /// What these tallies and entries make of the lane; `None` where they leave it as it is.
     pub(super) async fn step(
         &mut self,
         table: &Table,
-        plan: &Plan,
+        sheet: &TallySheet,
+        entries: &[Entry],
     ) -> Result<Option<Step>, Failure> {
-        let rows = plan.sheet.rows();
-        if rows.is_empty() && plan.entries.is_empty() {
+        let rows = sheet.rows();
+        if rows.is_empty() && entries.is_empty() {
             return Ok(None);
         }
         self.next(table).await?;
         let before = self.head.clone().unwrap_or_default();
         let at_us = now_us().max(before.at_us.saturating_add(1));
-        let span = Span { n: before.next, at_us, entries: plan.entries.clone() };
+        let span = Span { n: before.next, at_us, entries: entries.to_vec() };
         let days: Vec<(Day, StreamName)> =
             rows.iter().map(|row| (row.day, row.stream.clone())).collect();
         let streams: Vec<StreamName> =
             span.entries.iter().map(|entry| entry.stream.clone()).collect();
         self.remember(table, &days, &streams).await?;
         let mut tallies: BTreeMap<(Day, StreamName), Tallies> = BTreeMap::new();
-        let zone = plan.sheet.zone();
+        let zone = sheet.zone();
         for row in &rows {
             let day = (row.day, row.stream.clone());
             let known = self.tallies.get(&day).cloned().unwrap_or_default();
@@ -101,7 +102,7 @@ impl Lane {
             let known = self.figures.get(&entry.stream).cloned().unwrap_or_default();
             figures.entry(entry.stream.clone()).or_insert(known).add(entry);
         }
-        let (head, evicted) = before.after(&span, &plan.sheet.weeks());
+        let (head, evicted) = before.after(&span, &sheet.weeks());
         let lane = self.number;
         let mut items = vec![span.write(Span::partition(lane, None))];
         items

@@ -12,14 +12,16 @@
 //! All that must hold of an id holds by this one item: that it is stored once, that it stays
 //! erased, that a letter goes when its document is stored.
 
-use aws_sdk_dynamodb::types::{Put, builders::PutBuilder};
+use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::{Put, Update};
 use bytes::Bytes;
 use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
+use inlet_core::persist::plan::Plan;
 
 use super::attributes::{
-    Item, binary, find_binary, find_number, find_text, key, must, number, text,
+    Item, PK, binary, find_binary, find_number, find_text, key, must, number, text,
 };
 
 /// The item of an id; empty where there is none.
@@ -120,19 +122,14 @@ impl Record {
             set("letters", number(self.letters));
         }
         if let Some(stored) = &self.stored {
-            set("stream", text(stored.stream.as_str()));
-            set("received_us", number(stored.received.as_micros()));
-            set("stored_us", number(stored.stored.as_micros()));
-            set("bytes", number(stored.bytes));
-            set("sha256", binary(stored.sha256));
-            set("lane", number(stored.lane));
-            set("n", number(stored.n));
-            if let Some(key) = &stored.key {
-                set("key", text(key.as_str()));
-            }
-            stored.body.write(&mut item);
+            stored.write(&mut item);
         }
         item
+    }
+
+    /// Whether the item is a record.
+    pub(super) fn is_record(item: &Item) -> bool {
+        find_text(item, PK).is_some_and(|pk| pk.starts_with("d#"))
     }
 
     /// Puts this in the place of what was seen as `before`, and of nothing else.
@@ -144,14 +141,78 @@ impl Record {
         }
         put.condition_expression("rev = :rev").expression_attribute_values(":rev", number(before))
     }
+}
 
-    /// Whether what was received then is erased by now.
-    pub(super) fn erases(&self, received: Timestamp) -> bool {
-        self.erased_us.is_some_and(|erased_us| received.as_micros() <= erased_us)
+/// What a plan changes in a record.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    /// The revision that the plan rests on; 0 where there is no record.
+    before: u64,
+    /// How many dead letters the id has afterwards.
+    pub(super) letters: i64,
+    /// The document that is stored.
+    pub(super) stored: Option<Stored>,
+}
+
+/// How a change is written.
+pub(super) enum RecordWrite {
+    Put(PutBuilder),
+    Update(UpdateBuilder),
+}
+
+impl Change {
+    /// No change yet, to the state that the plan rests on.
+    pub(super) fn of(plan: &Plan, id: DocumentId) -> Self {
+        let (before, letters) =
+            plan.known(id).map_or((0, 0), |known| (known.version, known.letters.len()));
+        Self { before, letters: i64::try_from(letters).unwrap_or(i64::MAX), stored: None }
+    }
+
+    /// Writes it to the record that the plan rests on, and to no other.
+    pub(super) fn write(self, id: DocumentId) -> RecordWrite {
+        let letters = u32::try_from(self.letters).unwrap_or(0);
+        if self.before == 0 {
+            let record = Record { letters, stored: self.stored, ..Record::default() };
+            return RecordWrite::Put(record.put(id, 0));
+        }
+        let mut set = Item::new();
+        set.insert("rev".to_owned(), number(self.before + 1));
+        set.insert("letters".to_owned(), number(letters));
+        if let Some(stored) = &self.stored {
+            stored.write(&mut set);
+        }
+        let mut update = Update::builder().set_key(Some(Record::key(id)));
+        let mut expression = Vec::with_capacity(set.len());
+        for (index, (name, value)) in set.into_iter().enumerate() {
+            expression.push(format!("#a{index} = :a{index}"));
+            update = update
+                .expression_attribute_names(format!("#a{index}"), name)
+                .expression_attribute_values(format!(":a{index}"), value);
+        }
+        let update = update
+            .update_expression(format!("SET {}", expression.join(", ")))
+            .condition_expression("rev = :before")
+            .expression_attribute_values(":before", number(self.before));
+        RecordWrite::Update(update)
     }
 }
 
 impl Stored {
+    fn write(&self, item: &mut Item) {
+        let mut set = |name: &str, value| drop(item.insert(name.to_owned(), value));
+        set("stream", text(self.stream.as_str()));
+        set("received_us", number(self.received.as_micros()));
+        set("stored_us", number(self.stored.as_micros()));
+        set("bytes", number(self.bytes));
+        set("sha256", binary(self.sha256));
+        set("lane", number(self.lane));
+        set("n", number(self.n));
+        if let Some(key) = &self.key {
+            set("key", text(key.as_str()));
+        }
+        self.body.write(item);
+    }
+
     /// The document with this body.
     pub(super) fn with(self, id: DocumentId, body: Bytes) -> StoredDocument {
         let Self { stream, key, received, stored, .. } = self;

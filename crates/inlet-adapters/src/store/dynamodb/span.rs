@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, builders::PutBuilder};
 use inlet_core::calendar::Week;
-use inlet_core::document::{StreamName, Timestamp};
+use inlet_core::document::{Document, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 
@@ -47,6 +47,17 @@ pub(super) struct Entry {
     pub(super) stream: StreamName,
     pub(super) received: Timestamp,
     pub(super) bytes: u32,
+}
+
+impl Entry {
+    pub(super) fn of(document: &Document) -> Self {
+        Self {
+            id: document.id,
+            stream: document.stream.clone(),
+            received: document.received,
+            bytes: u32::try_from(document.body.len()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// One transaction's documents, in order.

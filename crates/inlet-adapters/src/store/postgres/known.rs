@@ -1,10 +1,9 @@
 //! The states of ids.
 
-use std::collections::HashMap;
-
 use inlet_core::document::{BodyHash, Timestamp};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{EraseMark, Known, KnownLetter};
+use inlet_core::persist::plan::KnownIds;
+use inlet_core::ports::{EraseMark, KnownLetter};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -19,12 +18,12 @@ const KNOWN: &str = "
     UNION ALL SELECT 2, id, NULL, erased_us FROM inlet.erased WHERE id = ANY($1)";
 
 /// The states of those of `ids` that the database has anything under.
-pub(super) async fn known(
-    client: &Client,
-    ids: &[DocumentId],
-) -> Result<HashMap<DocumentId, Known>, Fault> {
+pub(super) async fn known(client: &Client, ids: &[DocumentId]) -> Result<KnownIds, Fault> {
+    if ids.is_empty() {
+        return Ok(KnownIds::new());
+    }
     let ids: Vec<Id> = ids.iter().copied().map(Id::from).collect();
-    let mut found: HashMap<DocumentId, Known> = HashMap::new();
+    let mut found: KnownIds = KnownIds::new();
     for row in client.query_typed(KNOWN, &[(&ids, Type::UUID_ARRAY)]).await? {
         let (table, id): (i32, Id) = (row.try_get(0)?, row.try_get(1)?);
         let known = found.entry(DocumentId::from_bytes(id.0)).or_default();
@@ -45,6 +44,10 @@ pub(super) async fn known(
                 known.erased = Some(EraseMark { generation: 0, at });
             }
         }
+    }
+    for known in found.values_mut() {
+        // In one order, so that two looks at the same can be compared.
+        known.letters.sort_unstable_by_key(|letter| letter.body);
     }
     Ok(found)
 }

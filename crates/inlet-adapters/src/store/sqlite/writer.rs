@@ -7,13 +7,15 @@ use inlet_core::calendar::Week;
 use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Batch, Outcome};
+use inlet_core::persist::plan::Plan;
+use inlet_core::ports::Written;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::{failure, is_full};
-use super::put;
+use super::known;
+use super::put::{self, Put};
 use super::reserve::Reserve;
 use super::streams::StreamIds;
 use super::tallies;
@@ -23,7 +25,7 @@ type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
-    PutBatch { batch: Box<Batch>, reply: Reply<Vec<Outcome>> },
+    Write { plan: Arc<Plan>, reply: Reply<Written> },
     Erase { id: DocumentId, now: Timestamp, reply: Reply<bool> },
     MarkRedriven { ids: Vec<DocumentId>, now: Timestamp, reply: Reply<()> },
     MarkSummarized { week: Week, revision: u64, reply: Reply<()> },
@@ -59,12 +61,7 @@ impl Writer {
                 }
             };
             match command {
-                Command::PutBatch { batch, reply } => {
-                    let result = self.write("put a batch into", |tx, streams| {
-                        put::put_batch(tx, streams, &batch)
-                    });
-                    drop(reply.send(result));
-                }
+                Command::Write { plan, reply } => drop(reply.send(self.write_plan(&plan))),
                 Command::Erase { id, now, reply } => {
                     let result = self.write("erase from", |tx, _| erase(tx, id, now));
                     self.wal_holds_erased |= matches!(result, Ok(true));
@@ -91,17 +88,38 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in a transaction of its own. Where the disk is full, the reserve is given up
-    /// and it is tried once more.
+    fn write_plan(&mut self, plan: &Plan) -> Result<Written, Failure> {
+        const ATTEMPTED: &str = "write a batch to";
+        let work = |tx: &Transaction<'_>, streams: &mut StreamIds| put::put(tx, streams, plan);
+        match self.write_if(ATTEMPTED, work, |put| matches!(put, Put::Done))? {
+            Put::Done => Ok(Written::Done),
+            Put::Refused(items) => Ok(Written::Refused(items)),
+            Put::Changed => known::changed(&self.connection, plan)
+                .map(Written::Changed)
+                .map_err(|error| failure(error, ATTEMPTED, &self.path)),
+        }
+    }
+
     fn write<T>(
         &mut self,
         attempted: &'static str,
         work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
     ) -> Result<T, Failure> {
-        let mut result = self.transact(&work);
+        self.write_if(attempted, work, |_| true)
+    }
+
+    /// Runs `work` in a transaction of its own, which is committed where `is_done`. Where the disk is full, the reserve is given up
+    /// and it is tried once more.
+    fn write_if<T>(
+        &mut self,
+        attempted: &'static str,
+        work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
+        is_done: impl Fn(&T) -> bool,
+    ) -> Result<T, Failure> {
+        let mut result = self.transact(&work, &is_done);
         if result.as_ref().is_err_and(is_full) && self.reserve.give_up() {
             tracing::warn!(path = %self.path.display(), "the disk is full: the reserve is used");
-            result = self.transact(&work);
+            result = self.transact(&work, &is_done);
         }
         result.map_err(|error| failure(error, attempted, &self.path))
     }
@@ -109,16 +127,21 @@ impl Writer {
     fn transact<T>(
         &mut self,
         work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
+        is_done: impl Fn(&T) -> bool,
     ) -> rusqlite::Result<T> {
         let behavior = TransactionBehavior::Immediate;
         let attempt = |connection: &mut Connection, streams: &mut StreamIds| {
             let tx = connection.transaction_with_behavior(behavior)?;
             let value = work(&tx, streams)?;
-            tx.commit()?;
+            if is_done(&value) {
+                tx.commit()?;
+            } else {
+                tx.rollback()?;
+            }
             Ok(value)
         };
         let result = attempt(&mut self.connection, &mut self.streams);
-        if result.is_err() {
+        if !result.as_ref().is_ok_and(&is_done) {
             // What was looked up in a transaction that is undone may not be there.
             self.streams.forget();
         }

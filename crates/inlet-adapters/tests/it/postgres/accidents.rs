@@ -6,7 +6,7 @@ use inlet_adapters::store::{PostgresOptions, PostgresStore};
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Outcome, Store};
 use inlet_testkit::contract::store::StoreFixture;
-use inlet_testkit::sample::{batch, document};
+use inlet_testkit::sample::{PutBatch, batch, document};
 use inlet_testkit::server::{Server, ServerKind};
 use tokio::sync::watch;
 

@@ -5,7 +5,9 @@ use inlet_core::document::Document;
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Outcome, PageQuery, Store, TallyKind};
 use inlet_testkit::contract::store::StoreFixture;
-use inlet_testkit::sample::{after, batch, day, document, document_with, keyed_document, stream};
+use inlet_testkit::sample::{
+    PutBatch, after, batch, day, document, document_with, keyed_document, stream,
+};
 
 use super::database::Database;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{Outcome, Store};
-use inlet_testkit::sample::{batch, document};
+use inlet_testkit::sample::{PutBatch, batch, document};
 use inlet_testkit::server::free_port;
 
 use super::database::{Database, as_a_worker_pauses, server, url};

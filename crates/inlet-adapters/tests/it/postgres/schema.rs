@@ -3,7 +3,7 @@
 use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Batch, Outcome, Store};
-use inlet_testkit::sample::{NOW, batch, cursor, document, document_with, id};
+use inlet_testkit::sample::{NOW, PutBatch, batch, cursor, document, document_with, id};
 
 use super::database::Database;
 

@@ -9,7 +9,9 @@ use inlet_core::ports::{Batch, TallyKind};
 
 use super::StoreFixture;
 use super::look::{counted, letters, listed};
-use crate::sample::{NOW, after, batch, cursor, day, document, document_in, document_with, id};
+use crate::sample::{
+    NOW, PutBatch, after, batch, cursor, day, document, document_in, document_with, id,
+};
 
 /// A cursor behind the one that is kept changes nothing, and logs have their own.
 pub async fn store_9_a_cursor_never_moves_backwards(fixture: &dyn StoreFixture) {

@@ -5,7 +5,7 @@ use inlet_core::ports::{Found, Outcome};
 
 use super::StoreFixture;
 use super::look::{all, get, letters};
-use crate::sample::{NOW, batch, document, document_with, id};
+use crate::sample::{NOW, PutBatch, batch, document, document_with, id};
 
 /// Erased is gone from everywhere, also for a delivery that comes later.
 pub async fn store_8_an_erased_document_is_gone_and_stays_gone(fixture: &dyn StoreFixture) {

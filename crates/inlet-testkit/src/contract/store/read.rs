@@ -6,7 +6,7 @@ use inlet_core::ports::{Found, PageQuery};
 use super::StoreFixture;
 use super::look::{NONE, all, matching};
 use crate::sample::{
-    NOW, after, batch, document, document_in, document_with, id, keyed_document, stream,
+    NOW, PutBatch, after, batch, document, document_in, document_with, id, keyed_document, stream,
 };
 
 /// Bytes and names come back as they went in.

@@ -8,7 +8,7 @@ use inlet_core::ports::{Batch, PageQuery, Store, Tallies, TallyWeek, ZoneTally};
 
 use super::StoreFixture;
 use super::look::matching;
-use crate::sample::{NOW, after, batch, day, document, document_with, id};
+use crate::sample::{NOW, PutBatch, after, batch, day, document, document_with, id};
 
 const WEEK_MS: i64 = 7 * 24 * 3_600_000;
 

@@ -1,8 +1,8 @@
 //! Documents into their table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use inlet_core::document::{Document, IdempotencyKey};
+use inlet_core::document::IdempotencyKey;
 use inlet_core::ports::Batch;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -10,8 +10,8 @@ use tokio_postgres::types::Type;
 use crate::store::postgres::failure::{Fault, refusal};
 use crate::store::postgres::rows::{Id, signed};
 
-/// Inserts those documents at the positions from `first` on.
-pub(super) async fn together(
+/// Inserts those documents at the positions from `first` on. One that is refused fails them all.
+pub(super) async fn insert(
     client: &Client,
     batch: &Batch,
     first: i64,
@@ -47,11 +47,11 @@ pub(super) async fn together(
     Ok(())
 }
 
-/// Inserts those documents at the positions from `first` on, but for what the engine refuses:
-/// those are given back with the reason. What is refused is halved until one is left. Each
-/// statement that a document was in counts as one of its attempts, and alone it gets those that
-/// are left: so a batch of nothing but refused documents is done in two statements a document.
-pub(super) async fn apart(
+/// The documents among those that the engine refuses, with its reasons, found by inserting halves.
+/// Each statement that a document was in counts as one of its attempts, and alone it gets those
+/// that are left: so a batch of nothing but refused documents takes two statements a document. What
+/// is inserted meanwhile is for the caller to undo.
+pub(super) async fn refused(
     client: &Client,
     batch: &Batch,
     first: i64,
@@ -63,7 +63,7 @@ pub(super) async fn apart(
         let inserted = tokio::try_join!(
             biased;
             async { Ok::<_, Fault>(client.batch_execute("SAVEPOINT attempt").await?) },
-            together(client, batch, first, these),
+            insert(client, batch, first, these),
             async { Ok(client.batch_execute("RELEASE attempt").await?) },
         );
         let Err(fault) = inserted else { continue };
@@ -80,30 +80,4 @@ pub(super) async fn apart(
         }
     }
     Ok(refused)
-}
-
-/// Which of those documents are in the store with the same bytes.
-pub(super) async fn same(
-    client: &Client,
-    documents: &[Document],
-    these: &[usize],
-) -> Result<HashSet<usize>, Fault> {
-    if these.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let ids: Vec<Id> = these.iter().map(|at| documents[*at].id.into()).collect();
-    let bodies: Vec<&[u8]> = these.iter().map(|at| &documents[*at].body[..]).collect();
-    let rows = client
-        .query_typed(
-            "SELECT u.n - 1 FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS u (id, body, n)
-             JOIN inlet.documents AS d ON d.id = u.id WHERE d.body = u.body",
-            &[(&ids, Type::UUID_ARRAY), (&bodies, Type::BYTEA_ARRAY)],
-        )
-        .await?;
-    let mut same = HashSet::with_capacity(rows.len());
-    for row in rows {
-        let at = usize::try_from(row.try_get::<_, i64>(0)?).ok().and_then(|n| these.get(n));
-        same.insert(*at.ok_or(Fault::Damaged("n"))?);
-    }
-    Ok(same)
 }

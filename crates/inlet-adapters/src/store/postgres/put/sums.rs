@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use inlet_core::document::{Document, StreamName};
+use inlet_core::persist::plan::Plan;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -27,8 +28,16 @@ struct Figures {
 }
 
 impl Sums {
-    /// Counts a document that was stored at that position.
-    pub(super) fn stored(&mut self, position: i64, document: &Document) -> Result<(), Fault> {
+    /// The sums of what the plan inserts at the positions from `first` on.
+    pub(super) fn of(plan: &Plan, first: i64) -> Result<Self, Fault> {
+        let mut sums = Self::default();
+        for (position, document) in (first..).zip(plan.inserts()) {
+            sums.stored(position, document)?;
+        }
+        Ok(sums)
+    }
+
+    fn stored(&mut self, position: i64, document: &Document) -> Result<(), Fault> {
         let received_us = document.received.as_micros();
         let bytes = signed(document.body.len() as u64)?;
         let around = (received_us, received_us);
