@@ -45,6 +45,7 @@ fn every_function_of_a_suite_is_in_its_macro() {
             .lines()
             .filter_map(|line| line.strip_prefix("pub async fn "))
             .filter_map(|rest| rest.split('(').next())
+            .filter(|name| name.starts_with(&format!("{port}_")))
             .collect();
         let run: BTreeSet<_> = suite
             .lines()
