@@ -4,9 +4,11 @@
 //! 192 random bits, so their hash needs no salt and no stretching; one given from outside ought to
 //! be as hard to guess, and is refused where it is too short to be.
 //!
-//! [`list`] has the tokens as they are kept with the secrets, [`TokenBook`] those in force.
+//! [`list`] has the tokens as they are kept with the secrets, [`TokenBook`] those in force, and
+//! [`register`] both for a process that serves.
 
 pub mod list;
+pub mod register;
 
 use std::collections::HashMap;
 use std::fmt;

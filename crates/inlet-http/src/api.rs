@@ -8,3 +8,4 @@ pub(crate) mod receipts;
 pub(crate) mod save;
 pub(crate) mod streams;
 pub(crate) mod summaries;
+pub(crate) mod tokens;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use inlet_core::accept::Intake;
+use inlet_core::auth::register::TokenRegister;
 use inlet_core::document::Timestamp;
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Store};
@@ -18,6 +19,8 @@ use crate::workers::Workers;
 pub struct App {
     /// Takes documents.
     pub intake: Arc<Intake>,
+    /// The tokens, to administer; `None` where this process can't reach the secrets.
+    pub tokens: Option<Arc<TokenRegister>>,
     /// Where documents live.
     pub store: Arc<dyn Store>,
     /// Where accepted documents wait; dead letters are sent back to it.

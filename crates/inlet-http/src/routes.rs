@@ -43,6 +43,12 @@ pub enum Endpoint {
     FilePost,
     /// Deletes a file, or abandons one that is put in parts.
     FileDelete,
+    /// Lists tokens.
+    Tokens,
+    /// Makes a token.
+    TokenAdd,
+    /// Revokes a token.
+    TokenRevoke,
     /// Tells which instance this is.
     Landing,
     /// Says that the process is alive.
@@ -206,6 +212,9 @@ mod table {
         get("/api/files/{key*}", E::FileGet, READ, &["uploadId"], "A file, or the parts that were put of one"),
         post("/api/files/{key*}", E::FilePost, SAVE, BodyLimit::Settings, &["uploads", "uploadId"], "Begin or finish a file that is put in parts"),
         Route { method: Method::DELETE, path: "/api/files/{key*}", endpoint: E::FileDelete, scope: ADMIN, scope_with: Some(("uploadId", Scope::Save)), body: NONE, query: &["uploadId"], summary: "Delete a file, or abandon one that is put in parts" },
+        get("/api/admin/tokens", E::Tokens, ADMIN, &[], "Tokens with their rights"),
+        post("/api/admin/tokens", E::TokenAdd, ADMIN, BodyLimit::Settings, &[], "Make a token"),
+        Route { method: Method::DELETE, path: "/api/admin/tokens/{name}", endpoint: E::TokenRevoke, scope: ADMIN, scope_with: None, body: NONE, query: &["last"], summary: "Revoke a token" },
         get("/", E::Landing, None, &[], "Which instance this is, and its figures"),
         get("/healthz", E::Healthz, None, &[], "Whether the process is alive"),
         get("/readyz", E::Readyz, None, &[], "Whether documents are taken"),

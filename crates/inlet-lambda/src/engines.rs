@@ -10,8 +10,9 @@ use inlet_adapters::queue::{SqsOptions, SqsQueue};
 use inlet_adapters::secrets::{SecretsManagerOptions, SecretsManagerSecrets};
 use inlet_adapters::store::{DynamoOptions, DynamoStore};
 use inlet_core::accept::Intake;
-use inlet_core::auth::list::{OUTSIDE, TokenList};
-use inlet_core::auth::{TokenBook, Tokens, token_text};
+use inlet_core::auth::list::{OUTSIDE, unlisted};
+use inlet_core::auth::register::TokenRegister;
+use inlet_core::auth::{Token, TokenBook, Tokens, token_text};
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
 use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, Workers};
@@ -27,8 +28,6 @@ const TOKENS_FRESH: Duration = Duration::from_secs(30);
 /// What answers the API.
 pub(crate) struct Api {
     pub(crate) app: Arc<App>,
-    tokens: Tokens,
-    secrets: Option<Arc<dyn Secrets>>,
     looked: Mutex<Instant>,
     database: Option<Database>,
 }
@@ -46,17 +45,13 @@ impl Api {
         if let Some(database) = &self.database {
             database.refresh().await;
         }
-        let Some(secrets) = &self.secrets else { return };
+        let Some(register) = &self.app.tokens else { return };
         let mut looked = self.looked.lock().await;
         if looked.elapsed() < TOKENS_FRESH {
             return;
         }
-        match book(Some(&**secrets)).await {
-            Ok(book) => self.tokens.replace(book),
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(error, "the tokens could not be read; the old ones stay in force");
-            }
+        if let Err(failure) = register.refresh().await {
+            tracing::warn!(failure = %failure.chain(), "keeping the previous tokens");
         }
         *looked = Instant::now();
     }
@@ -104,20 +99,24 @@ async fn api(
     cache: Arc<dyn Cache>,
     secrets: Option<Arc<dyn Secrets>>,
 ) -> anyhow::Result<Api> {
-    let tokens = Tokens::new(book(secrets.as_deref()).await?);
+    let outside: Vec<Token> = outside()?.iter().map(|text| unlisted(OUTSIDE, text)).collect();
+    let register = match secrets {
+        Some(secrets) => Some(Arc::new(TokenRegister::open(secrets, outside.clone()).await?)),
+        None => None,
+    };
+    let tokens = match &register {
+        Some(register) => register.tokens().clone(),
+        None => Tokens::new(TokenBook::new(&outside)),
+    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // The one part that accepts has no right to the store, and can't look there for a key.
-    let intake = Intake::new(
-        tokens.clone(),
-        settings.limits.clone(),
-        Arc::clone(&clock),
-        Arc::clone(&queue),
-        None,
-    );
+    let intake =
+        Intake::new(tokens, settings.limits.clone(), Arc::clone(&clock), Arc::clone(&queue), None);
     let Opened { store, database } = opened;
     let version = env!("CARGO_PKG_VERSION");
     let app = Arc::new(App {
         intake: Arc::new(intake),
+        tokens: register,
         store,
         queue,
         bucket,
@@ -130,7 +129,7 @@ async fn api(
         workers: Workers::default(),
         figures: RecentFigures::default(),
     });
-    Ok(Api { app, tokens, secrets, looked: Mutex::new(Instant::now()), database })
+    Ok(Api { app, looked: Mutex::new(Instant::now()), database })
 }
 
 async fn queue_to_send(
@@ -197,15 +196,6 @@ pub(crate) async fn secrets(
     let options = SecretsManagerOptions::default();
     let secrets = SecretsManagerSecrets::open(aws, &settings.secrets, &options).await;
     Ok(Some(Arc::new(secrets.context("INLET_SECRETS")?)))
-}
-
-/// The tokens of the secrets, and the one that the environment gives.
-async fn book(secrets: Option<&dyn Secrets>) -> anyhow::Result<TokenBook> {
-    let list = match secrets {
-        Some(secrets) => TokenList::read(secrets).await?,
-        None => TokenList::default(),
-    };
-    Ok(list.book(outside()?.as_deref()))
 }
 
 /// The token that the environment gives, if it gives one.

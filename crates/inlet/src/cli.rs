@@ -146,13 +146,13 @@ pub(crate) enum ZoneCommand {
 /// Which server is talked to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RemoteArgs {
-    /// The server; the one on the data directory where none is given
-    #[arg(long, env = "INLET_URL", value_name = "URL")]
+    /// The server; https:// where no scheme is given [default: the one on the data directory]
+    #[arg(long, env = "INLET_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
-    /// The token; the one in the data directory where none is given
+    /// The token [default: that of the data directory, for the server on it alone]
     #[arg(long, env = "INLET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// A certificate to trust besides the public ones
+    /// Certificates to trust besides the public ones, in PEM
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
     #[command(flatten)]
@@ -391,23 +391,42 @@ pub(crate) struct FsckArgs {
 /// `inlet token …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// List tokens by name, with their scopes
-    List(JsonArgs),
+    /// List tokens with their rights, and when they were last used
+    List(RemoteArgs),
     /// Make a token and print it, once
-    Add {
-        /// Its name
-        name: String,
-        /// What it is good for
-        #[arg(long, value_delimiter = ',', default_value = "save,read", value_name = "SCOPE,…")]
-        scopes: Vec<String>,
-        #[command(flatten)]
-        json: JsonArgs,
-    },
+    Add(TokenAddArgs),
     /// Revoke the token with that name
-    Revoke {
-        /// Its name
-        name: String,
-    },
+    Revoke(TokenRevokeArgs),
+}
+
+/// `inlet token add`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenAddArgs {
+    /// Its name
+    pub(crate) name: String,
+    /// What it is good for: save, read, admin
+    #[arg(long, value_delimiter = ',', default_value = "save,read", value_name = "SCOPE,…")]
+    pub(crate) scopes: Vec<String>,
+    /// Limit it to these streams
+    #[arg(long, value_delimiter = ',', value_name = "STREAM,…")]
+    pub(crate) streams: Option<Vec<String>>,
+    /// Refuse it from this moment or day on, or after a span as in 90d [default: never]
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) expires: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `inlet token revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevokeArgs {
+    /// Its name
+    pub(crate) name: String,
+    /// Revoke it without asking, even as the last one that may administer
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
 }
 
 /// `inlet bench`.

@@ -1,33 +1,59 @@
 //! Talks to a running server, for the commands that do.
+//!
+//! A credential goes to the server that it is for and to no other: redirects are not followed,
+//! and the token of a data directory is sent to what runs on that directory alone.
 
-use std::fs;
+pub(crate) mod address;
+mod fault;
+pub(crate) mod tls;
+
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use ureq::http::{Response, header::HeaderMap};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
+use self::address::Address;
+use self::fault::Fault;
+use self::tls::TlsConnector;
 use crate::cli::RemoteArgs;
-use crate::data::DataDirectory;
-use crate::report::Hinted;
+use crate::data::{DataDirectory, Running};
+use crate::report::{self, Hinted};
 
 /// The most bytes of an answer that is read whole.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// How often a request is tried while the server is busy or away.
 const ATTEMPTS: u32 = 8;
-/// How long a server may take to make a file of its parts, which it may have to copy.
-const FINISH_MAX: Duration = Duration::from_secs(3_600);
+/// How long a server may take to begin its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How long a server may take for what it has to read or copy much for.
+const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// A server, and a token for it.
 pub(crate) struct Client {
     agent: Agent,
-    base: String,
-    token: Option<String>,
+    address: Address,
+    token: Token,
+    /// Whether it has answered already. One that has is waited for when it is away.
+    has_answered: AtomicBool,
+}
+
+/// The token that requests carry.
+enum Token {
+    /// Given by `--token` or `INLET_TOKEN`.
+    Given(String),
+    /// That of the server on the data directory, which it is sent to.
+    Local(String),
+    /// None: that of the data directory is for another server.
+    Missing,
 }
 
 /// An answer.
@@ -35,6 +61,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// What to do about a `401`.
+    token_hint: &'static str,
 }
 
 /// An answer whose body is read as it comes.
@@ -42,7 +70,23 @@ pub(crate) struct Coming {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: ureq::BodyReader<'static>,
+    token_hint: &'static str,
 }
+
+/// The server could not be reached.
+#[derive(Debug)]
+struct Unreached {
+    fault: Fault,
+    message: String,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Unreached {}
 
 /// The members of a problem answer that a person needs.
 #[derive(Debug, Deserialize)]
@@ -50,48 +94,68 @@ struct Problem {
     detail: Option<String>,
     title: Option<String>,
     code: Option<String>,
+    #[serde(rename = "errorType")]
+    error_type: Option<String>,
     #[serde(rename = "requestId")]
     request_id: Option<String>,
 }
 
 impl Client {
     /// A client for the server that the arguments name, or for the one on the data directory.
+    ///
+    /// # Errors
+    /// Where no server is named and none runs on the directory, and where the address, the token
+    /// or the certificates can't be used.
     pub(crate) fn new(remote: &RemoteArgs, data: &Path) -> anyhow::Result<Self> {
-        let directory = DataDirectory::open(data).ok();
-        let base = match (&remote.url, &directory) {
-            (Some(url), _) => url.trim_end_matches('/').to_owned(),
-            (None, Some(directory)) => base_of(directory)?,
-            (None, None) => {
-                return Err(Hinted::new(
-                    format!("there is no data directory at {}", data.display()),
-                    "start `inlet up`, or name a server with --url",
-                )
-                .into());
-            }
+        let named = remote.url.as_deref().map(|url| Address::parse("--url", url)).transpose()?;
+        // A server that is named needs no directory, and one that can't be read is not its.
+        let running = match named {
+            Some(_) => DataDirectory::open(data).and_then(|data| data.running()).ok().flatten(),
+            None => Some(running_on(data)?),
         };
-        // A line break at the end comes with a file or an `echo`, and can't be in a header.
-        let given = remote.token.as_deref().map(|token| token.trim_end_matches(['\r', '\n']));
-        let token =
-            given.map(str::to_owned).or_else(|| directory.as_ref().and_then(DataDirectory::token));
-        let own = directory.map(|directory| directory.join("tls/cert.pem"));
-        let cacert = remote.cacert.clone().or_else(|| own.filter(|path| path.exists()));
-        let roots = match cacert {
-            Some(path) => RootCerts::Specific(Arc::new(certificates(&path)?)),
-            None => RootCerts::WebPki,
+        let own = running.filter(|running| named.as_ref().is_none_or(|named| named.is_of(running)));
+        let address = match (named, &own) {
+            (Some(named), _) => named,
+            (None, Some(own)) => listener_of(own)?,
+            (None, None) => unreachable!("without --url, a server runs on the directory"),
         };
-        let agent = Agent::config_builder()
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
+        Self::at(address, remote, own.as_ref())
+    }
+
+    /// A client for a server of this machine whose note was read.
+    pub(crate) fn local(remote: &RemoteArgs, running: &Running) -> anyhow::Result<Self> {
+        Self::at(listener_of(running)?, remote, Some(running))
+    }
+
+    fn at(address: Address, remote: &RemoteArgs, own: Option<&Running>) -> anyhow::Result<Self> {
+        let token = match (&remote.token, own.and_then(|own| own.token.clone())) {
+            (Some(given), _) => Token::Given(header_value(given)?),
+            (None, Some(local)) => Token::Local(local),
+            (None, None) => Token::Missing,
+        };
+        let certificate = own.and_then(|own| own.certificate.as_deref());
+        let tls = tls::config(remote.cacert.as_deref(), certificate.filter(|path| path.exists()))?;
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
-        Ok(Self { agent, base, token })
+            .timeout_recv_response(Some(ANSWER_WITHIN));
+        if own.is_some() {
+            // No proxy stands between this machine and itself.
+            config = config.proxy(None);
+        }
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector(tls));
+        let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
+        Ok(Self { agent, address, token, has_answered: AtomicBool::new(false) })
     }
 
     /// `GET` of a path.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        let request = self.authorized(self.agent.get(format!("{}{path}", self.base)));
+        let request = self.authorized(self.agent.get(self.url(path)));
         self.answer(path, request.call())
     }
 
@@ -102,10 +166,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = self.authorized(self.agent.post(format!("{}{path}", self.base)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = with(self.authorized(self.agent.post(self.url(path))), headers);
         self.answer(path, request.send(body))
     }
 
@@ -116,10 +177,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = self.authorized(self.agent.put(format!("{}{path}", self.base)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = with(self.authorized(self.agent.put(self.url(path))), headers);
         self.answer(path, request.send(body))
     }
 
@@ -130,46 +188,87 @@ impl Client {
         headers: &[(&str, &str)],
         body: &mut impl Read,
     ) -> anyhow::Result<Answer> {
-        let mut request = self.authorized(self.agent.put(format!("{}{path}", self.base)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = with(self.authorized(self.agent.put(self.url(path))), headers);
         self.answer(path, request.send(SendBody::from_reader(body)))
     }
 
     /// `POST` that the server may take long to answer.
-    pub(crate) fn post_patiently(&self, path: &str, body: &[u8]) -> anyhow::Result<Answer> {
-        let request = self.authorized(self.agent.post(format!("{}{path}", self.base)));
-        let request = request.config().timeout_recv_response(Some(FINISH_MAX)).build();
+    pub(crate) fn post_patiently(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let request = with(self.authorized(self.agent.post(self.url(path))), headers);
+        let request = request.config().timeout_recv_response(Some(LONG_ANSWER_WITHIN)).build();
         self.answer(path, request.send(body))
     }
 
     /// `DELETE` of a path.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
-        let request = self.authorized(self.agent.delete(format!("{}{path}", self.base)));
+        let request = self.authorized(self.agent.delete(self.url(path)));
         self.answer(path, request.call())
     }
 
     /// `GET` of a path whose answer is read as it comes.
     pub(crate) fn open(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Coming> {
-        let mut request = self.authorized(self.agent.get(format!("{}{path}", self.base)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = with(self.authorized(self.agent.get(self.url(path))), headers);
         let (parts, body) = self.reached(path, request.call())?.into_parts();
         let body = body.into_with_config().limit(u64::MAX).reader();
-        Ok(Coming { status: parts.status.as_u16(), headers: parts.headers, body })
+        let (status, token_hint) = (parts.status.as_u16(), self.token.hint());
+        Ok(Coming { status, headers: parts.headers, body, token_hint })
     }
 
-    /// What the server is called in messages.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
+    /// Asks again while the server is busy or, once it has answered before, while it is away; with
+    /// pauses that grow.
+    pub(crate) fn persistently(
+        &self,
+        mut ask: impl FnMut(&Self) -> anyhow::Result<Answer>,
+    ) -> anyhow::Result<Answer> {
+        let mut attempt = 1;
+        loop {
+            let asked = ask(self);
+            let pause = match &asked {
+                Ok(answer) if matches!(answer.status, 429 | 503) => {
+                    let after = answer.headers.get("retry-after").and_then(|it| it.to_str().ok());
+                    pause(after.and_then(|value| value.parse().ok()), attempt)
+                }
+                Ok(_) => return asked,
+                Err(error) => {
+                    let fault = error.downcast_ref::<Unreached>().map(|unreached| unreached.fault);
+                    let is_known = self.has_answered.load(Ordering::Relaxed);
+                    if !is_known || !fault.is_some_and(Fault::is_passing) {
+                        return asked;
+                    }
+                    pause(None, attempt)
+                }
+            };
+            if attempt == ATTEMPTS {
+                return asked;
+            }
+            let why = match &asked {
+                Ok(answer) => format!("the server answered {}", answer.status),
+                Err(error) => error.to_string(),
+            };
+            report::say(format_args!("{why}; trying again in {} s", pause.as_secs()));
+            std::thread::sleep(pause);
+            attempt += 1;
+        }
+    }
+
+    /// The server's address, as messages name it.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
     }
 
     fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
         match &self.token {
-            Some(token) => request.header("X-Auth-Token", token),
-            None => request,
+            Token::Given(token) | Token::Local(token) => request.header("X-Auth-Token", token),
+            Token::Missing => request,
         }
     }
 
@@ -179,12 +278,11 @@ impl Client {
         response: Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<Answer> {
         let (parts, mut body) = self.reached(path, response)?.into_parts();
-        let body = body
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_to_vec()
-            .with_context(|| format!("could not read the answer of {}{path}", self.base))?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let body = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| {
+            self.unreached(&format!("read the answer of {}", self.url(path)), error)
+        })?;
+        let (status, token_hint) = (parts.status.as_u16(), self.token.hint());
+        Ok(Answer { status, headers: parts.headers, body, token_hint })
     }
 
     fn reached(
@@ -192,69 +290,165 @@ impl Client {
         path: &str,
         response: Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<Response<Body>> {
-        response.map_err(|error| {
-            anyhow::Error::new(error).context(Hinted::new(
-                format!("could not reach {}{path}", self.base),
-                "is the server running? `inlet up` starts one; --url names another",
-            ))
-        })
+        let response = response
+            .map_err(|error| self.unreached(&format!("reach {}", self.url(path)), error))?;
+        self.has_answered.store(true, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    fn unreached(&self, attempted: &str, error: ureq::Error) -> anyhow::Error {
+        let fault = Fault::of(&error);
+        let message = format!("could not {attempted}");
+        let unreached = Unreached { fault, message: message.clone() };
+        anyhow::Error::new(error).context(Hinted::new(message, fault.hint())).context(unreached)
     }
 }
 
-/// Asks again while the server is busy or away, with a pause that grows.
-pub(crate) fn persistently(
-    mut ask: impl FnMut() -> anyhow::Result<Answer>,
-) -> anyhow::Result<Answer> {
-    let mut attempt = 1;
-    loop {
-        match ask() {
-            Ok(answer) if !matches!(answer.status, 429 | 503) || attempt == ATTEMPTS => {
-                return Ok(answer);
+impl Token {
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Given(_) => {
+                "the token of --token or INLET_TOKEN is not in force there: it is of another \
+                 server, has expired or was revoked"
             }
-            Ok(answer) => {
-                let asked = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
-                wait(asked.and_then(|value| value.parse().ok()), attempt);
+            Self::Local(_) => "the server has just been started again; try once more",
+            Self::Missing => {
+                "give a token with --token or INLET_TOKEN; that of a data directory is for its own \
+                 server only"
             }
-            Err(error) if attempt == ATTEMPTS => return Err(error),
-            Err(_) => wait(None, attempt),
         }
-        attempt += 1;
     }
 }
 
-/// Waits as long as the server asked for, or twice as long after each attempt; a minute at most.
-fn wait(asked_s: Option<u64>, attempt: u32) {
-    let seconds = asked_s.unwrap_or(1 << attempt.min(6)).min(60);
-    std::thread::sleep(Duration::from_secs(seconds));
+fn with<B>(mut request: RequestBuilder<B>, headers: &[(&str, &str)]) -> RequestBuilder<B> {
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request
+}
+
+/// A token as a header carries it. The line break that comes with a file or an `echo` is left out.
+fn header_value(given: &str) -> anyhow::Result<String> {
+    let text = given.trim_end_matches(['\r', '\n']);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let hint = "give it as it was printed: visible ASCII characters, without spaces";
+    Err(Hinted::usage("the token of --token or INLET_TOKEN is none", hint).into())
+}
+
+/// What runs on the data directory.
+fn running_on(data: &Path) -> anyhow::Result<Running> {
+    if !data.exists() {
+        let message = format!("there is no data directory at {}", data.display());
+        let hint = "start `inlet up`, or name a server with --url, or the directory with --data";
+        return Err(Hinted::new(message, hint).into());
+    }
+    let directory = DataDirectory::open(data)?;
+    directory.running()?.ok_or_else(|| {
+        Hinted::new(
+            format!("nothing runs on the data directory {}", directory.path().display()),
+            "start `inlet up`, or name a server with --url",
+        )
+        .into()
+    })
+}
+
+fn listener_of(running: &Running) -> anyhow::Result<Address> {
+    match (running.https, running.plain) {
+        (Some(https), _) => Ok(Address::of(true, https)),
+        (None, Some(plain)) => Ok(Address::of(false, plain)),
+        (None, None) => {
+            let message = "the instance on this data directory listens nowhere";
+            Err(Hinted::new(message, "start it with --https").into())
+        }
+    }
+}
+
+/// As long as the server asked for, or twice as long after each attempt; a minute at most.
+fn pause(asked_s: Option<u64>, attempt: u32) -> Duration {
+    Duration::from_secs(asked_s.unwrap_or(1 << attempt.min(6)).min(60))
+}
+
+impl Coming {
+    /// The answer if it is a success; else an error that says what the server said.
+    pub(crate) fn success(mut self, attempted: &str, missing: &str) -> anyhow::Result<Self> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let mut body = Vec::new();
+        self.body.by_ref().take(1 << 20).read_to_end(&mut body).context("no answer came")?;
+        let Self { status, headers, token_hint, .. } = self;
+        Answer { status, headers, body, token_hint }.success_or(attempted, missing)?;
+        anyhow::bail!("the server answered {status}")
+    }
 }
 
 impl Answer {
     /// The answer if it is a success; else an error that says what the server said.
     pub(crate) fn success(self, attempted: &str) -> anyhow::Result<Self> {
+        self.success_or(attempted, "")
+    }
+
+    /// The same with a hint for what is not there.
+    pub(crate) fn success_or(self, attempted: &str, missing: &str) -> anyhow::Result<Self> {
         if (200..300).contains(&self.status) {
             return Ok(self);
         }
+        let status = self.status;
+        if (300..400).contains(&status)
+            && let Some(place) = self.header("location")
+        {
+            // What stands in an answer is shown as an address or not at all.
+            let to = Address::parse("--url", place)
+                .map_or_else(|_| "another place".to_owned(), |to| to.to_string());
+            let message = format!("could not {attempted}: the server sends on to {to}");
+            let hint = "a token is sent to no other place by itself; name that one with --url";
+            return Err(Hinted::new(message, hint).into());
+        }
         let problem: Option<Problem> = serde_json::from_slice(&self.body).ok();
-        let (said, request_id) = problem.map_or((None, None), |problem| {
-            (problem.detail.or(problem.title).or(problem.code), problem.request_id)
-        });
-        let message = match said {
-            Some(said) => format!("could not {attempted}: {} ({said})", self.status),
-            None => format!("could not {attempted}: the server answered {}", self.status),
+        let Some(problem) = problem.filter(|problem| problem.error_type.is_some()) else {
+            let message = format!("could not {attempted}: the server answered {status}");
+            let is_inlet = self.headers.contains_key("x-instance-id");
+            let hint = if is_inlet { "" } else { "is it an Inlet that answers there? check --url" };
+            return Err(Hinted::new(message, hint).into());
         };
-        let hint = match (self.status, request_id) {
-            (401, _) => "give a token with --token or INLET_TOKEN".to_owned(),
-            (403, _) => "use a token with that scope; `inlet token add` makes one".to_owned(),
-            (404, _) => "check the name; `inlet list` lists documents".to_owned(),
+        let said = problem.detail.or(problem.title).or(problem.error_type).unwrap_or_default();
+        let hint = match (status, problem.request_id) {
+            (401, _) => self.token_hint.to_owned(),
+            (403, _) if problem.code.as_deref() == Some("ScopeMissing") => {
+                "use a token with that scope; `inlet token add NAME --scopes SCOPE` makes one"
+                    .to_owned()
+            }
+            (403, _) => {
+                "use a token that may; `inlet token list` shows what each is for".to_owned()
+            }
+            (404, _) => missing.to_owned(),
+            (429 | 503, _) => match self.header("retry-after") {
+                Some(seconds) => format!("try again in {seconds} s"),
+                None => "try again".to_owned(),
+            },
             (500.., Some(id)) => format!("the server's log has more under request id {id}"),
             _ => String::new(),
         };
-        Err(Hinted::new(message, hint).into())
+        Err(Hinted::new(format!("could not {attempted}: {status} ({said})"), hint).into())
+    }
+
+    /// The code of the problem that the answer tells, if it tells one.
+    pub(crate) fn code(&self) -> Option<String> {
+        serde_json::from_slice::<Problem>(&self.body).ok()?.code
     }
 
     /// The answer's JSON.
-    pub(crate) fn json<T: for<'de> Deserialize<'de>>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body).context("the server's answer is not what was expected")
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.body).map_err(|_| {
+            let message = "the server's answer is not what was expected";
+            Hinted::new(message, "is it an Inlet of this version that answers there?").into()
+        })
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 }
 
@@ -269,48 +463,4 @@ pub(crate) fn encode(value: &str) -> String {
         }
     }
     text
-}
-
-fn base_of(directory: &DataDirectory) -> anyhow::Result<String> {
-    let running = directory.running().ok_or_else(|| {
-        Hinted::new(
-            format!("nothing runs on the data directory {}", directory.path().display()),
-            "start `inlet up`, or name a server with --url",
-        )
-    })?;
-    let base = match (running.https, running.plain) {
-        (Some(https), _) => format!("https://{}", reachable(https)),
-        (None, Some(plain)) => format!("http://{}", reachable(plain)),
-        (None, None) => {
-            let message = "the instance on this data directory listens nowhere";
-            return Err(Hinted::new(message, "start it with --https").into());
-        }
-    };
-    Ok(base)
-}
-
-/// The address under which a listener is reached from this machine.
-pub(crate) fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
-}
-
-fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
-    let pem = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-    let certificates: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        let hint = "give a file with -----BEGIN CERTIFICATE-----";
-        return Err(Hinted::new(format!("{} has no certificate", path.display()), hint).into());
-    }
-    Ok(certificates)
 }

@@ -4,7 +4,8 @@
 //! FORMAT          the version of this layout
 //! LOCK            held by the process that runs everything here
 //! instance        the id of the instance that this directory belongs to
-//! run.json        where that instance listens, while it runs
+//! run.json        where that instance listens, while it runs, and a token for this machine; its
+//!                 owner has it locked, so that what a killed process left is told apart
 //! token           the text of the first token; only its owner can read it
 //! token.lock      locked while the first token is made
 //! tls/            cert.pem and key.pem, self-signed
@@ -12,14 +13,15 @@
 //! log/INSTANCE/   the queue of that instance
 //! store/          the documents
 //! bucket/         summaries and backups
-//! run/            of a running `up` with instances: the socket it is spoken to by, and a copy of
-//!                 the settings in force
+//! run/            of a running `up` with instances: the socket it is spoken to by, the token for
+//!                 this machine, and a copy of the settings in force
 //! ```
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,10 +29,15 @@ use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::owner;
 use crate::report::Hinted;
 
 /// The layout this binary writes and reads.
 const FORMAT: u32 = 1;
+/// The file that says so, which the owner of the directory made.
+const FORMAT_FILE: &str = "FORMAT";
+/// Where a running instance is noted.
+const RUNNING: &str = "run.json";
 /// How long another process may take to make the first token, which is kept with the secrets.
 const TOKEN_LOCK_WITHIN: Duration = Duration::from_secs(60);
 
@@ -41,32 +48,65 @@ pub(crate) struct DataDirectory {
 }
 
 /// Where a running instance listens.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) instance: String,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) plain: Option<SocketAddr>,
+    /// What the command line on this machine proves itself by: who may read the file may
+    /// administer what runs here. It is good for as long as the process runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// The certificate chain of `https`, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+/// Never the token.
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, instance, https, http, plain, .. } = self;
+        f.debug_struct("Running")
+            .field("pid", pid)
+            .field("instance", instance)
+            .field("https", https)
+            .field("http", http)
+            .field("plain", plain)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Running {
     /// This process, which listens nowhere.
     pub(crate) fn nowhere(instance: &str) -> Self {
-        let (pid, instance) = (std::process::id(), instance.to_owned());
-        Self { pid, instance, https: None, http: None, plain: None }
+        Self {
+            pid: std::process::id(),
+            instance: instance.to_owned(),
+            https: None,
+            http: None,
+            plain: None,
+            token: None,
+            certificate: None,
+        }
     }
 }
 
 impl DataDirectory {
-    /// Opens the directory, or makes it where there is none.
+    /// Opens the directory to change what is in it, as its owner, or makes it where there is none.
+    /// To be called while the process has one thread.
+    ///
+    /// # Errors
+    /// Where it can't be made or used, or files made by this process would not be its owner's.
     pub(crate) fn open_or_create(path: &Path) -> anyhow::Result<Self> {
+        owner::act_as_owner(path, &path.join(FORMAT_FILE))?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(|error| unusable("make the data directory", path, &error))?;
-        let format = path.join("FORMAT");
+        let format = path.join(FORMAT_FILE);
         if !format.exists() {
             match write_new(&format, format!("{FORMAT}\n").as_bytes(), 0o644) {
                 // Another process of this directory was first.
@@ -79,9 +119,27 @@ impl DataDirectory {
         Self::open(path)
     }
 
-    /// Opens a directory that is there already.
+    /// Opens a directory that is there already to change what is in it, as its owner. To be called
+    /// while the process has one thread.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open_or_create`], and where it is not there.
+    pub(crate) fn open_to_change(path: &Path) -> anyhow::Result<Self> {
+        owner::act_as_owner(path, &path.join(FORMAT_FILE))?;
+        Self::open(path)
+    }
+
+    /// The name of a directory that need not be there, because everything is kept elsewhere.
+    pub(crate) fn unused(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Opens a directory that is there already, to read from it.
+    ///
+    /// # Errors
+    /// Where it is none, or this binary can't use it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let format = path.join("FORMAT");
+        let format = path.join(FORMAT_FILE);
         let text = fs::read_to_string(&format).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow::Error::new(Hinted::new(
                 format!("{} is no data directory of Inlet", path.display()),
@@ -194,6 +252,23 @@ impl DataDirectory {
         fs::remove_file(&path).map_err(|error| unusable("remove", &path, &error))
     }
 
+    /// Where an `up` keeps the token for this machine while it runs, for its instances.
+    pub(crate) fn local_token_path(&self) -> PathBuf {
+        self.join(crate::control::DIRECTORY).join("token")
+    }
+
+    /// Keeps the token for this machine for the instances of this `up`.
+    pub(crate) fn keep_local_token(&self, text: &str) -> anyhow::Result<()> {
+        let path = self.local_token_path();
+        write(&path, text.as_bytes(), 0o600).map_err(|error| unusable("write", &path, &error))
+    }
+
+    /// The token for this machine of the `up` whose instance this process is.
+    pub(crate) fn local_token(&self) -> anyhow::Result<String> {
+        let path = self.local_token_path();
+        fs::read_to_string(&path).map_err(|error| unusable("read", &path, &error))
+    }
+
     /// Waits until no other process makes the first token. The lock ends with what is returned.
     pub(crate) async fn lock_token(&self) -> anyhow::Result<File> {
         let path = self.join("token.lock");
@@ -219,17 +294,39 @@ impl DataDirectory {
 
     /// Notes where this process listens; gone again when the guard is dropped.
     pub(crate) fn announce(&self, running: &Running) -> anyhow::Result<Announced> {
-        let (path, fresh) = (self.join("run.json"), self.join("run.json.new"));
-        let text = serde_json::to_vec(running)?;
-        fs::write(&fresh, text)
-            .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(|error| unusable("write", &path, &error))?;
-        Ok(Announced { path })
+        let path = self.join(RUNNING);
+        let fresh = self.join(&format!("{RUNNING}.{}", std::process::id()));
+        let failed = |error: io::Error| unusable("write", &path, &error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&fresh).map_err(failed)?;
+        // Before it has its name: whoever finds it by that finds it locked.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| failed(error.into()))?;
+        serde_json::to_writer(&mut file, running)?;
+        fs::rename(&fresh, &path).map_err(failed)?;
+        Ok(Announced { path, file })
     }
 
     /// Where the running instance listens, if one runs here.
-    pub(crate) fn running(&self) -> Option<Running> {
-        serde_json::from_slice(&fs::read(self.join("run.json")).ok()?).ok()
+    ///
+    /// # Errors
+    /// Where that is noted and can't be read, as by a user who is not the owner.
+    pub(crate) fn running(&self) -> anyhow::Result<Option<Running>> {
+        let path = self.join(RUNNING);
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| unusable("read", &path, &error))?,
+        };
+        // Nobody holds what a killed process left.
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|error| unusable("read", &path, &error))?;
+        let running = serde_json::from_slice(&text)
+            .map_err(|_| Hinted::new(format!("{} is not readable", path.display()), ""))?;
+        Ok(Some(running))
     }
 }
 
@@ -239,16 +336,24 @@ pub(crate) struct DirectoryLock {
     _file: File,
 }
 
-/// Takes the note of where this process listens away again.
+/// Removes the note of where this process listens when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Announced {
     path: PathBuf,
+    /// The note, locked for as long as this process runs.
+    file: File,
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "could not take run.json away");
+        // Another process on this directory may have put its own in its place.
+        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+        let is_own = match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(there), Ok(own)) => identity(there) == identity(own),
+            _ => false,
+        };
+        if is_own && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "could not be removed");
         }
     }
 }
@@ -282,8 +387,11 @@ fn placed(
 
 fn unusable(attempted: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "give this user the right to write there, or name another directory with --data"
+        io::ErrorKind::PermissionDenied => {
+            "run it as the user whose it is, or as root, or name another directory with --data"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only; name another directory with --data"
         }
         io::ErrorKind::StorageFull => "make room on that disk, then start again",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {

@@ -13,6 +13,8 @@ mod control;
 mod data;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod moment;
+mod owner;
 mod report;
 mod roles;
 mod systemd;

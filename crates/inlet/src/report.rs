@@ -1,9 +1,10 @@
 //! What a person reads when a command fails: `error:`, `caused by:`, `hint:`, printed once.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use inlet_core::failure::Failure;
 
 use crate::config::ConfigError;
@@ -82,6 +83,14 @@ pub(crate) fn data(line: impl fmt::Display) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
+}
+
+/// Asks on stderr for a yes or a no, and reads it from standard input. The end of that is a no.
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
+    write!(io::stderr(), "{question} [y/N] ").context("could not ask")?;
+    let mut line = String::new();
+    io::stdin().lock().take(64).read_line(&mut line).context("could not read the answer")?;
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Says a line on stderr. Where nobody listens, nothing is lost.

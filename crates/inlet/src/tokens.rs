@@ -1,8 +1,9 @@
-//! The tokens that need nobody to make them: the one that the environment gives, and the first.
+//! The tokens that need nobody to make them: the one that the environment gives, the first, and the
+//! one for the command line of this machine.
 
 use anyhow::Context;
-use inlet_core::auth::list::{self, OUTSIDE, TokenList};
-use inlet_core::auth::{new_token_text, token_text};
+use inlet_core::auth::list::{self, LOCAL, OUTSIDE, TokenList};
+use inlet_core::auth::{Token, new_token_text, token_text};
 use inlet_core::error::Error;
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Clock, Secrets};
@@ -29,6 +30,17 @@ pub(crate) fn outside() -> anyhow::Result<Option<String>> {
             Err(Hinted::usage(format!("{OUTSIDE} is no token: {error}"), hint).into())
         }
     }
+}
+
+/// A token for the command line of this machine, good while the process runs.
+pub(crate) fn local() -> anyhow::Result<String> {
+    new_token_text().context("could not get randomness from the system")
+}
+
+/// The tokens that are in no list: the one of the environment, and `local`.
+pub(crate) fn unlisted(local: &str) -> anyhow::Result<Vec<Token>> {
+    let outside = outside()?.map(|text| list::unlisted(OUTSIDE, &text));
+    Ok(outside.into_iter().chain([list::unlisted(LOCAL, local)]).collect())
 }
 
 /// A token to tell a person of at the start.

@@ -28,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::data::DataDirectory;
+use crate::owner;
 use crate::report::Hinted;
 use crate::roles::{Summarizer, log_panics};
 
@@ -143,24 +144,28 @@ fn left_out<T>(setting: &str, engine: &str, feature: &str) -> anyhow::Result<T> 
     Err(Hinted::usage(message, hint).into())
 }
 
-/// Makes or changes what the store needs before it can be opened.
+/// Makes or changes what the store needs before it can be opened. No data directory is made.
 pub(crate) async fn migrate(
     settings: &Settings,
-    data: &DataDirectory,
     asked: &MigrateArgs,
 ) -> anyhow::Result<Vec<String>> {
     match Url::of("store", &settings.store) {
         Url { scheme: "sqlite", .. } => {
             // It is migrated by being opened.
-            Engines::open(settings, data).await?.close().await;
+            let data = directory_to_change(settings)?;
+            Engines::open(settings, &data).await?.close().await;
             Ok(Vec::new())
         }
         Url { scheme: "postgres" | "postgresql", .. } => {
             #[cfg(feature = "postgres")]
             {
-                let secrets = secrets(settings, data).await?;
-                let password = DatabasePassword::read(&*secrets).await?;
-                postgres::migrate(&settings.store, password.as_ref(), &*secrets, asked).await
+                let secrets = existing_secrets(settings).await?;
+                let password = match &secrets {
+                    Some(secrets) => DatabasePassword::read(&**secrets).await?,
+                    None => None,
+                };
+                postgres::migrate(&settings.store, password.as_ref(), secrets.as_deref(), asked)
+                    .await
             }
             #[cfg(not(feature = "postgres"))]
             {
@@ -216,6 +221,57 @@ async fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
         }
         url => Err(url.unknown("memory:, redis://HOST and rediss://HOST")),
     }
+}
+
+/// Whether the secrets are in the data directory.
+pub(crate) fn has_secrets_in_data(settings: &Settings) -> bool {
+    settings.secrets == "file:"
+}
+
+/// The data directory for a command that changes what is kept, as its owner. It is never made
+/// here: what would be in a new one is nothing that a server knows of. Where everything is kept
+/// elsewhere, none is needed.
+pub(crate) fn directory_to_change(settings: &Settings) -> anyhow::Result<DataDirectory> {
+    let is_there = settings.data.join("FORMAT").exists();
+    let kept = [&settings.store, &settings.bucket, &settings.secrets];
+    if is_there || kept.into_iter().any(|url| matches!(url.as_str(), "sqlite:" | "file:")) {
+        return DataDirectory::open_to_change(&settings.data);
+    }
+    Ok(DataDirectory::unused(&settings.data))
+}
+
+/// Opens the secrets to change them, as their owner. They are never made here: a token in new ones
+/// is a token that no server knows.
+pub(crate) async fn secrets_to_change(settings: &Settings) -> anyhow::Result<Arc<dyn Secrets>> {
+    let data = match Url::of("secrets", &settings.secrets) {
+        Url { scheme: "file", rest: "", .. } => DataDirectory::open_to_change(&settings.data)?,
+        Url { scheme: "file", rest, .. } => {
+            let directory = Path::new(rest);
+            if !directory.is_dir() {
+                let message = format!("there are no secrets in {}", directory.display());
+                let hint = "the first start with --secrets makes them; --secrets names others";
+                return Err(Hinted::new(message, hint).into());
+            }
+            owner::act_as_owner(directory, directory)?;
+            DataDirectory::unused(&settings.data)
+        }
+        _ => DataDirectory::unused(&settings.data),
+    };
+    secrets(settings, &data).await
+}
+
+/// Opens the secrets to read them; `None` where they are in a directory that is not there.
+#[cfg(feature = "postgres")]
+async fn existing_secrets(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Secrets>>> {
+    let is_there = match Url::of("secrets", &settings.secrets) {
+        Url { scheme: "file", rest: "", .. } => settings.data.join("secrets").exists(),
+        Url { scheme: "file", rest, .. } => Path::new(rest).exists(),
+        _ => true,
+    };
+    if !is_there {
+        return Ok(None);
+    }
+    secrets_to_change(settings).await.map(Some)
 }
 
 /// Opens what the secrets are kept in.

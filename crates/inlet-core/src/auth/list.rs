@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     Scope, TOKEN_NAME_BYTES_MAX, TOKEN_STREAMS_MAX, Token, TokenBook, Tokens, new_token_text,
@@ -22,6 +23,9 @@ const TOKENS: &str = "tokens";
 const USES: &str = "token-uses";
 /// The name of the token that the environment gives, which is in no list.
 pub const OUTSIDE: &str = "INLET_TOKEN";
+/// The name of the token that a server makes for the command line on its own machine, which is in
+/// no list.
+pub const LOCAL: &str = "INLET_LOCAL";
 /// How often a change is tried while others change the list at the same time.
 const ROUNDS_MAX: u32 = 64;
 /// A use that is kept already is kept anew once it is this much later, in microseconds: an hour.
@@ -86,18 +90,16 @@ impl TokenList {
         self.tokens.iter().any(|token| token.is(text) && !token.is_expired(now))
     }
 
-    /// The book of these tokens, and of the one that the environment gives, if it gives one.
-    pub fn book(&self, outside: Option<&str>) -> TokenBook {
-        let outside =
-            outside.map(|text| Token::new(OUTSIDE, &Scope::ALL, text, Timestamp::default()));
-        TokenBook::new(self.tokens.iter().chain(&outside))
+    /// The book of these tokens, and of others that are in no list.
+    pub fn book(&self, others: &[Token]) -> TokenBook {
+        TokenBook::new(self.tokens.iter().chain(others))
     }
 
     fn add(&mut self, new: &NewToken, text: &str, now: Timestamp) -> Result<Token, Rejection> {
         let NewToken { name, scopes, streams, expires } = new;
         let fits = (1..=TOKEN_NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-        if !fits || name == OUTSIDE {
+        if !fits || name == OUTSIDE || name == LOCAL {
             let expected = "1 to 64 letters, digits, dashes, dots, underscores and @";
             return Err(Rejection::ParameterInvalid { name: "name", expected });
         }
@@ -137,6 +139,23 @@ impl TokenList {
         }
         Ok(self.tokens.remove(at))
     }
+}
+
+/// What is told of a token: all but its hash, with its last use where `uses` has it.
+pub fn described(token: &Token, uses: &HashMap<String, Timestamp>) -> Value {
+    json!({
+        "name": token.name,
+        "scopes": token.scopes,
+        "streams": token.streams,
+        "created": Timestamp::from_micros(token.created_us).to_string(),
+        "expires": token.expires_us.map(|us| Timestamp::from_micros(us).to_string()),
+        "last_used": uses.get(&token.sha256).map(Timestamp::to_string),
+    })
+}
+
+/// A token that is in no list, with all scopes: [`OUTSIDE`] or [`LOCAL`].
+pub fn unlisted(name: &str, text: &str) -> Token {
+    Token::new(name, &Scope::ALL, text, Timestamp::default())
 }
 
 /// Makes a token, keeps its hash, and returns it with its text.

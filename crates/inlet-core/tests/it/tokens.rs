@@ -159,7 +159,7 @@ async fn a_secret_that_is_no_list_is_damage_and_its_text_is_not_told() {
 async fn the_last_use_is_kept_once_an_hour_and_merged_over_instances() {
     let secrets = MemorySecrets::default();
     let (token, text) = list::add(&secrets, &new("ci", &[Scope::Save]), NOW).await.unwrap();
-    let book = || async { Tokens::new(TokenList::read(&secrets).await.unwrap().book(None)) };
+    let book = || async { Tokens::new(TokenList::read(&secrets).await.unwrap().book(&[])) };
     let (here, there) = (book().await, book().await);
     let at = |us: i64| Timestamp::from_micros(NOW.as_micros() + us);
     let uses = |tokens: Tokens| {

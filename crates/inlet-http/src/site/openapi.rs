@@ -4,6 +4,7 @@ mod said;
 
 use std::collections::BTreeSet;
 
+use inlet_core::auth::{Scope, TOKEN_STREAMS_MAX};
 use inlet_core::limits::Limits;
 use inlet_server::error_class;
 use serde_json::{Map, Value, json};
@@ -110,6 +111,34 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                         "type": "array",
                         "items": {"type": "integer", "minimum": 1, "maximum": 10_000},
                         "description": "The numbers of the parts, rising; all where it is not given",
+                    },
+                },
+            }}})
+        }
+        BodyLimit::Settings if route.endpoint == Endpoint::TokenAdd => {
+            let scopes: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+            json!({"application/json": {"schema": {
+                "type": "object",
+                "required": ["name", "scopes"],
+                "additionalProperties": false,
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$"},
+                    "scopes": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "enum": scopes},
+                    },
+                    "streams": {
+                        "type": ["array", "null"],
+                        "minItems": 1,
+                        "maxItems": TOKEN_STREAMS_MAX,
+                        "items": {"type": "string"},
+                        "description": "The streams it is limited to; all where it is not given",
+                    },
+                    "expires": {
+                        "type": ["string", "null"],
+                        "format": "date-time",
+                        "description": "From when on it is refused; never where it is not given",
                     },
                 },
             }}})

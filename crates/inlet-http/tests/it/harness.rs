@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::accept::Intake;
-use inlet_core::auth::{Scope, Token, TokenBook, Tokens};
+use inlet_core::auth::register::TokenRegister;
+use inlet_core::auth::{Scope, Token};
 use inlet_core::calendar::Calendar;
 use inlet_core::document::{StreamName, Timestamp};
 use inlet_core::health::Health;
@@ -17,7 +18,7 @@ use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Cache, Clock, PageQuery, Queue, Store, SystemClock};
 use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, StoreLookAhead, Workers};
 use inlet_server::{Deadlines, Server, ServerOptions, Shutdown, Transport};
-use inlet_testkit::memory::{MemoryBucket, MemoryQueue, MemoryStore};
+use inlet_testkit::memory::{MemoryBucket, MemoryQueue, MemorySecrets, MemoryStore};
 use tokio::task::JoinHandle;
 
 /// A token for each scope, and one for all.
@@ -108,8 +109,10 @@ impl Harness {
         let cache = Arc::new(TestCache::default());
         let queue_used = setup.queue.unwrap_or_else(|| Arc::new(queue.clone()));
         let store_used = setup.store.unwrap_or_else(|| Arc::new(store.clone()));
+        let secrets = MemorySecrets::default();
+        let register = TokenRegister::open(Arc::new(secrets), tokens()).await.unwrap();
         let intake = Intake::new(
-            tokens(),
+            register.tokens().clone(),
             setup.limits,
             Arc::clone(&clock),
             Arc::clone(&queue_used),
@@ -118,6 +121,7 @@ impl Harness {
         let health = Health::new(Arc::clone(&clock));
         let app = Arc::new(App {
             intake: Arc::new(intake),
+            tokens: Some(Arc::new(register)),
             store: store_used,
             queue: queue_used,
             bucket: Arc::new(bucket.clone()),
@@ -168,19 +172,18 @@ impl Harness {
     }
 }
 
-fn tokens() -> Tokens {
+fn tokens() -> Vec<Token> {
     let token = |text: &str, scopes: &[Scope]| Token::new(text, scopes, text, Timestamp::default());
     let limited = |text: &str, streams: &[&str]| {
         let streams = streams.iter().map(|name| StreamName::new(name).unwrap()).collect();
         Token { streams: Some(streams), ..token(text, &Scope::ALL) }
     };
-    let tokens = [
+    vec![
         token(SAVE, &[Scope::Save]),
         token(READ, &[Scope::Read]),
         token(ADMIN, &[Scope::Admin]),
         token(ALL, &Scope::ALL),
         limited(ORDERS, &["orders"]),
         limited(TWO, &["orders", "returns"]),
-    ];
-    Tokens::new(TokenBook::new(&tokens))
+    ]
 }

@@ -18,3 +18,4 @@ mod site;
 mod slow;
 mod smuggling;
 mod tls;
+mod tokens;

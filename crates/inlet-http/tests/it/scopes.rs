@@ -25,6 +25,7 @@ fn path(pattern: &str) -> String {
         .replace("{id}", "01a22a23-b5fb-714a-83d2-9808f6c37825")
         .replace("{week}", "2026-W01")
         .replace("{key*}", "none/there")
+        .replace("{name}", "none")
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use inlet_core::auth::new_token_text;
 
-use crate::client::reachable;
+use crate::client::address::reachable;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
 
@@ -50,7 +50,8 @@ impl OwnServer {
     fn wait_for_url(&mut self, tls: bool) -> anyhow::Result<String> {
         let begun = Instant::now();
         while begun.elapsed() < START_WAIT_MAX {
-            let running = DataDirectory::open(&self.directory).ok().and_then(|d| d.running());
+            let running =
+                DataDirectory::open(&self.directory).ok().and_then(|d| d.running().ok().flatten());
             let address = running.and_then(|r| if tls { r.https } else { r.plain });
             if let Some(address) = address {
                 let scheme = if tls { "https" } else { "http" };

@@ -13,7 +13,6 @@ use serde_json::{Map, Value};
 
 use crate::cli::ExportArgs;
 use crate::config::Settings;
-use crate::data::DataDirectory;
 use crate::report::{self, Hinted};
 use crate::wire::{self, Engines};
 
@@ -23,15 +22,16 @@ const PAGE: usize = 500;
 /// Writes every document that was asked for.
 pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
     let mut query = query(args)?;
-    let data = DataDirectory::open(&settings.data)?;
-    let runtime = wire::runtime()?;
-    let engines = runtime.block_on(Engines::open(&settings, &data))?;
+    // Made before this process acts as the owner of the data directory: the file is the user's.
     let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match &args.output {
         Some(path) => Box::new(
             File::create(path).with_context(|| format!("could not make {}", path.display()))?,
         ),
         None => Box::new(io::stdout()),
     });
+    let data = wire::directory_to_change(&settings)?;
+    let runtime = wire::runtime()?;
+    let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let mut exported: u64 = 0;
     loop {
         let page = runtime.block_on(engines.store.page(&query))?;

@@ -45,7 +45,9 @@ pub(crate) fn run(settings: &Settings, command: &FileCommand) -> anyhow::Result<
         }
         FileCommand::Delete { key, remote } => {
             let client = Client::new(remote, &settings.data)?;
-            client.delete(&path(key))?.success(&format!("delete the file {key}"))?;
+            let answer = client.delete(&path(key))?;
+            let missing = "`inlet file list` lists those there are";
+            answer.success_or(&format!("delete the file {key}"), missing)?;
             match remote.json.json {
                 true => report::data(json!({"deleted": key})),
                 false => report::data(format_args!("deleted {key}")),

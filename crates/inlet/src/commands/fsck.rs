@@ -15,7 +15,10 @@ use crate::report::{self, Hinted};
 
 /// Checks every log of the data directory.
 pub(crate) fn run(settings: &Settings, args: &FsckArgs) -> anyhow::Result<()> {
-    let data = DataDirectory::open(&settings.data)?;
+    let data = match args.repair {
+        true => DataDirectory::open_to_change(&settings.data)?,
+        false => DataDirectory::open(&settings.data)?,
+    };
     let mut damaged = Vec::new();
     for log in logs(&data)? {
         if args.repair {

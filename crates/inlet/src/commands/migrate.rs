@@ -2,14 +2,12 @@
 
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
-use crate::data::DataDirectory;
 use crate::{report, wire};
 
 /// Migrates, and says what ran.
 pub(crate) fn run(settings: &Settings, args: &MigrateArgs) -> anyhow::Result<()> {
     wire::log_lines(settings)?;
-    let data = DataDirectory::open_or_create(&settings.data)?;
-    let applied = wire::runtime()?.block_on(wire::migrate(settings, &data, args))?;
+    let applied = wire::runtime()?.block_on(wire::migrate(settings, args))?;
     if args.json.json {
         return report::data(serde_json::json!({ "applied": applied }));
     }

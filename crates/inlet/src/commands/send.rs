@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cli::SendArgs;
-use crate::client::{self, Client, encode};
+use crate::client::{Client, encode};
 use crate::config::Settings;
 use crate::report::{self, Hinted};
 
@@ -140,7 +140,7 @@ fn send_chunk(
 ) -> anyhow::Result<()> {
     let url = format!("/api/save/batch?stream={}", encode(&args.stream));
     let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", key)];
-    let answer = client::persistently(|| client.post(&url, &headers, &chunk.bytes))?;
+    let answer = client.persistently(|client| client.post(&url, &headers, &chunk.bytes))?;
     // 400 has results too, where it says that every document of the batch was refused.
     let results: BatchAnswer = match answer.json() {
         Ok(results) if answer.status == 400 => results,

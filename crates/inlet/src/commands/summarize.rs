@@ -8,19 +8,13 @@ use inlet_core::summary::html_key;
 
 use crate::cli::SummarizeArgs;
 use crate::config::Settings;
-use crate::data::DataDirectory;
 use crate::report::{self, Hinted};
 use crate::wire::{self, Engines};
 
 /// Writes the summary, and says where.
 pub(crate) fn run(settings: Settings, args: &SummarizeArgs) -> anyhow::Result<()> {
     let asked = args.week.as_deref().map(week).transpose()?;
-    // Documents that live elsewhere need no directory that was used before.
-    let data = if settings.store.starts_with("sqlite:") {
-        DataDirectory::open(&settings.data)?
-    } else {
-        DataDirectory::open_or_create(&settings.data)?
-    };
+    let data = wire::directory_to_change(&settings)?;
     let runtime = wire::runtime()?;
     let engines = runtime.block_on(Engines::open(&settings, &data))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -1,5 +1,6 @@
 //! `inlet edge`: an edge before instances on this machine or on others.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,9 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::doors::{Doors, Listening};
 use super::front::{Backends, Front};
-use super::instance;
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
+use super::{instance, serve};
 use crate::cli::Given;
 use crate::config::{Role, Settings};
 use crate::data::{DataDirectory, Running};
@@ -45,7 +46,8 @@ async fn run_in(
     let front = Arc::new(front);
     let kept = Kept { front: Arc::clone(&front), given, backends, stop: stop.clone() };
     let reloading = tokio::spawn(kept.reload_on_hangup());
-    let announced = data.announce(&running(&front.listening))?;
+    let certificate = serve::certificate_path(&settings, &data);
+    let announced = data.announce(&running(&front.listening, certificate))?;
     banner(&front);
     systemd::ready();
     let reason = instance::wait_for_the_end(&stop).await?;
@@ -122,11 +124,12 @@ fn read_backends(settings: &Settings) -> anyhow::Result<Backends> {
     Backends::read(&edge.backends, edge.backend_ca.as_deref(), &settings.zone)
 }
 
-fn running(listening: &Listening) -> Running {
+fn running(listening: &Listening, certificate: Option<PathBuf>) -> Running {
     Running {
         https: listening.https,
         http: listening.http,
         plain: listening.plain,
+        certificate: listening.https.and(certificate),
         ..Running::nowhere("edge")
     }
 }
@@ -136,7 +139,7 @@ fn banner(front: &Front) {
     let mut text = format!("The edge of Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
     let doors = [("HTTPS", "https", https), ("Redirect", "http", http), ("No TLS", "http", plain)];
     for (name, scheme, address) in doors {
-        if let Some(address) = address.map(crate::client::reachable) {
+        if let Some(address) = address.map(crate::client::address::reachable) {
             text.push_str(&format!("  {name:<12} {scheme}://{address}\n"));
         }
     }

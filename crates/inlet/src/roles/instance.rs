@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use inlet_core::accept::Intake;
 use inlet_core::auth::Tokens;
-use inlet_core::auth::list::TokenList;
+use inlet_core::auth::register::TokenRegister;
 use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures, StoreLookAhead, Workers};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::doors::Doors;
 use super::stop::{Reason, Stop};
@@ -29,6 +29,8 @@ use crate::wire::{self, Engines, QueueUse};
 
 /// How long the end may take beyond the time that answering takes.
 const END_GRACE: Duration = Duration::from_secs(5);
+/// How long the end waits for secrets that are away.
+const KEEP_USES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What runs in a process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,22 +82,27 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let metrics = Arc::new(Metrics::default());
 
     let mut threads = Vec::new();
-    let mut announced = None;
+    let (mut announced, mut served_tokens) = (None, None);
     if let Some(doors) = doors {
         let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
-        let outside = tokens::outside()?;
-        let book = TokenList::read(&*engines.secrets).await?.book(outside.as_deref());
-        let tokens = Tokens::new(book);
+        let local = if parts.supervised { data.local_token()? } else { tokens::local()? };
+        let secrets = Arc::clone(&engines.secrets);
+        let register = TokenRegister::open(secrets, tokens::unlisted(&local)?).await?;
+        let register = Arc::new(register);
+        served_tokens = Some(Arc::clone(&register));
         watched.restarted_task("tokens", {
-            let (secrets, tokens) = (Arc::clone(&engines.secrets), tokens.clone());
-            let stop = stop.clone();
+            let (register, data) = (Arc::clone(&register), data.clone());
+            let (clock, stop) = (Arc::clone(&clock), stop.clone());
             move || {
-                watch::tokens(Arc::clone(&secrets), outside.clone(), tokens.clone(), stop.clone())
+                let (register, clock) = (Arc::clone(&register), Arc::clone(&clock));
+                watch::tokens(register, data.clone(), clock, stop.clone())
             }
         });
+        let tokens = register.tokens().clone();
         let intake = intake(&settings, tokens, &clock, &engines, &queue);
         let app = Arc::new(App {
             intake: Arc::new(intake),
+            tokens: Some(register),
             store: Arc::clone(&engines.store),
             queue: Arc::clone(&queue.queue),
             bucket: Arc::clone(&engines.bucket),
@@ -121,6 +128,8 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             https: listening.https,
             http: listening.http,
             plain: listening.plain,
+            token: (!parts.supervised).then_some(local),
+            certificate: listening.https.and(serve::certificate_path(&settings, &data)),
         };
         if parts.supervised {
             parent::tell(&running)?;
@@ -177,6 +186,11 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         {
             reason = Reason::Failed(error.to_string());
         }
+    }
+    if let Some(register) = served_tokens
+        && timeout(KEEP_USES_WITHIN, watch::keep_uses(&register)).await.is_err()
+    {
+        tracing::debug!("the secrets are away: the last uses of tokens are not kept");
     }
     if timeout_at(until, queue.release()).await.is_err() {
         tracing::info!("the queue is away: what was received comes back to it later");
@@ -249,7 +263,7 @@ pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
 pub(super) fn banner(data: &DataDirectory, running: &Running, token: &Known) -> anyhow::Result<()> {
     let mut text = format!("Inlet {} is up.\n\n", env!("CARGO_PKG_VERSION"));
     let url = |scheme: &str, address: SocketAddr| {
-        format!("{scheme}://{}", crate::client::reachable(address))
+        format!("{scheme}://{}", crate::client::address::reachable(address))
     };
     let api = running.https.map(|address| url("https", address));
     let plain = running.plain.map(|address| url("http", address));

@@ -1,6 +1,7 @@
 //! The threads that serve at the doors.
 
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use inlet_adapters::queue::LogQueue;
@@ -50,6 +51,12 @@ pub(super) fn start(
         })?);
     }
     Ok(threads)
+}
+
+/// The file of the certificate chain that the settings name, or of our own; absolute.
+pub(super) fn certificate_path(settings: &Settings, data: &DataDirectory) -> Option<PathBuf> {
+    let given = settings.tls_files.as_ref().map(|(cert, _)| cert.clone());
+    given.unwrap_or_else(|| data.join("tls/cert.pem")).canonicalize().ok()
 }
 
 /// The limits of a server.

@@ -59,7 +59,7 @@ use super::doors::Doors;
 use super::front::Front;
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
-use super::{instance, summary};
+use super::{instance, serve, summary};
 use crate::cli::Given;
 use crate::config::{FleetOptions, Settings};
 use crate::control::DIRECTORY;
@@ -93,6 +93,8 @@ async fn run_in(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Opened before the children do: a new store is made once.
     let engines = Engines::open(&settings, &data).await?;
+    let local = tokens::local()?;
+    data.keep_local_token(&local)?;
     let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
     let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
@@ -108,6 +110,8 @@ async fn run_in(
         https: front.listening.https,
         http: front.listening.http,
         plain: front.listening.plain,
+        token: Some(local),
+        certificate: front.listening.https.and(serve::certificate_path(&settings, &data)),
     };
     let overview = Overview {
         board: board.clone(),

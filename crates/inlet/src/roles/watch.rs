@@ -2,45 +2,59 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use inlet_adapters::queue::LogQueue;
-use inlet_core::auth::Tokens;
-use inlet_core::auth::list::TokenList;
-use inlet_core::ports::{Secrets, Store};
+use inlet_core::auth::register::TokenRegister;
+use inlet_core::ports::{Clock, Secrets, Store};
 
 use super::stop::Stop;
+use crate::data::DataDirectory;
 use crate::wire::DatabasePassword;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
+/// How often last uses of tokens are compared with those that are kept.
+const KEEP_USES_EVERY: Duration = Duration::from_secs(60);
 
-/// Reads the tokens again and again and puts a changed book in force.
+/// Keeps the tokens in force equal to those that are kept, removes the text of a first token that
+/// was revoked, and keeps when tokens were last used.
 pub(crate) async fn tokens(
-    secrets: Arc<dyn Secrets>,
-    outside: Option<String>,
-    book: Tokens,
+    register: Arc<TokenRegister>,
+    data: DataDirectory,
+    clock: Arc<dyn Clock>,
     stop: Stop,
 ) {
-    let mut known = None;
-    loop {
-        match TokenList::read(&*secrets).await {
-            Ok(list) if known.as_ref() != Some(&list) => {
-                book.replace(list.book(outside.as_deref()));
-                if known.is_some() {
-                    tracing::info!(tokens = list.tokens().len(), "the tokens have changed");
+    let (mut known, mut kept) = (register.known(), Instant::now());
+    while pause(&stop).await {
+        match register.refresh().await {
+            Ok(list) if Arc::ptr_eq(&list, &known) => {}
+            Ok(list) => {
+                tracing::info!(tokens = list.tokens().len(), "the tokens have changed");
+                if let Some(text) = data.token().filter(|text| !list.has(text, clock.now()))
+                    && let Err(error) = data.forget_token(&text)
+                {
+                    tracing::warn!(error = %format!("{error:#}"), "a revoked token stays there");
                 }
-                known = Some(list);
+                known = list;
             }
-            Ok(_) => {}
             Err(failure) => {
                 tracing::warn!(failure = %failure.chain(), "keeping the previous tokens");
             }
         }
-        if !pause(&stop).await {
-            return;
+        if kept.elapsed() >= KEEP_USES_EVERY {
+            keep_uses(&register).await;
+            kept = Instant::now();
         }
+    }
+}
+
+/// Keeps when tokens were last used here, where the secrets may be changed; elsewhere that is known
+/// to this instance alone.
+pub(super) async fn keep_uses(register: &TokenRegister) {
+    if let Err(failure) = register.keep_uses().await {
+        tracing::debug!(failure = %failure.chain(), "last uses of tokens are not kept");
     }
 }
 

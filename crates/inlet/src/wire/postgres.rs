@@ -25,7 +25,7 @@ const APP: &str = "app";
 pub(super) async fn migrate(
     url: &str,
     password: Option<&DatabasePassword>,
-    secrets: &dyn Secrets,
+    secrets: Option<&dyn Secrets>,
     asked: &MigrateArgs,
 ) -> anyhow::Result<Vec<String>> {
     let options = options(password);
@@ -35,7 +35,11 @@ pub(super) async fn migrate(
         PostgresStore::migrate(url, &options).await?
     };
     if let Some(role) = &asked.grant {
-        if let Some(secret) = secrets.get(APP).await? {
+        let secret = match secrets {
+            Some(secrets) => secrets.get(APP).await?,
+            None => None,
+        };
+        if let Some(secret) = secret {
             let password = Password::in_secret(&secret)
                 .with_context(|| format!("the secret `{APP}` is no text"))?;
             PostgresStore::make_role(url, &options, role, &password).await?;

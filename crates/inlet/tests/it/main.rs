@@ -16,6 +16,8 @@ mod first_minute;
 mod kill;
 mod lifecycle;
 mod load;
+mod owner;
+mod remote;
 mod server;
 mod settings;
 mod structure;

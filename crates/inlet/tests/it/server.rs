@@ -19,6 +19,7 @@ pub(crate) struct Server {
     /// What it printed until it was up.
     pub(crate) banner: String,
     plain: String,
+    https: String,
     agent: Agent,
 }
 
@@ -98,12 +99,13 @@ impl Server {
         let running = std::fs::read(data.join("run.json")).unwrap();
         let running: Value = serde_json::from_slice(&running).unwrap();
         let plain = format!("http://{}", running["plain"].as_str().unwrap());
+        let https = running["https"].as_str().unwrap_or_default().to_owned();
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
-        Self { child, banner, plain, agent }
+        Self { child, banner, plain, https, agent }
     }
 
     /// Where the API listens without TLS.
@@ -114,6 +116,11 @@ impl Server {
     /// The address of that listener, `127.0.0.1:PORT`.
     pub(crate) fn plain_address(&self) -> &str {
         self.plain.strip_prefix("http://").unwrap()
+    }
+
+    /// The address of the listener with TLS, `127.0.0.1:PORT`.
+    pub(crate) fn https(&self) -> &str {
+        &self.https
     }
 
     /// The process.

@@ -74,10 +74,88 @@ fn a_first_token_that_was_revoked_is_in_no_banner_and_a_start_without_tokens_mak
     let second = Server::start_with(&data, &[], None);
     assert!(!second.banner.contains(&token), "{}", second.banner);
     assert!(second.banner.contains("one of `inlet token list`"), "{}", second.banner);
-    printed(directory.path(), &["token", "revoke", "admin"]);
+    printed(directory.path(), &["token", "revoke", "admin", "--yes"]);
     until("the revocation is in force", || names(directory.path()).is_empty());
     assert!(second.stop().success());
     let third = Server::start_with(&data, &[], None);
     let made = std::fs::read_to_string(data.join("token")).unwrap().trim().to_owned();
     assert!(made != token && third.banner.contains(&made), "{}", third.banner);
+}
+
+#[test]
+fn a_token_is_limited_to_its_streams_and_ends_with_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&directory.path().join("data"), &[], None);
+    let add = |flags: &[&str]| {
+        printed(directory.path(), &[&["token", "add"], flags].concat()).trim().to_owned()
+    };
+    let saves = |token: &str, stream: &str| {
+        let url = format!("{}/api/save?stream={stream}", server.plain());
+        let sent = ureq::post(&url)
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header("Content-Type", "application/json")
+            .header("X-Auth-Token", token)
+            .send("{}");
+        sent.unwrap().status().as_u16()
+    };
+    let device = add(&["device", "--scopes", "save", "--streams", "readings,alarms"]);
+    assert_eq!((saves(&device, "readings"), saves(&device, "alarms")), (202, 202));
+    assert_eq!(saves(&device, "orders"), 403);
+    // It is good for its time, and refused afterwards.
+    let brief = add(&["brief", "--expires", "1s"]);
+    until("it has expired", || saves(&brief, "readings") == 401);
+    let day = add(&["day", "--expires", "2999-01-01"]);
+    assert_eq!(saves(&day, "orders"), 202);
+
+    let listed = printed(directory.path(), &["token", "list", "--json"]);
+    let listed: Vec<Value> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| listed.iter().find(|token| token["name"] == name).unwrap();
+    assert_eq!(of("device")["streams"], serde_json::json!(["readings", "alarms"]));
+    assert!(of("device")["last_used"].is_string());
+    assert_eq!(of("day")["expires"], "2999-01-01T00:00:00.000000Z");
+    assert_eq!(of("first")["streams"], Value::Null);
+    assert!(listed.iter().all(|token| token.get("sha256").is_none()));
+}
+
+#[test]
+fn the_last_token_that_may_administer_is_revoked_only_by_yes() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&directory.path().join("data"), &[], None);
+    printed(directory.path(), &["token", "add", "reader", "--scopes", "read"]);
+    // Through the server, and in the directory once it is gone.
+    for server in [Some(server), None] {
+        let output = run(directory.path(), &["token", "revoke", "first"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("first is the last token that may administer"), "{said}");
+        assert!(said.contains("hint: pass `--yes`"), "{said}");
+        assert!(names(directory.path()).contains("first"));
+        drop(server);
+    }
+    printed(directory.path(), &["token", "revoke", "first", "--yes"]);
+    assert_eq!(names(directory.path()), BTreeSet::from(["reader".to_owned()]));
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_told_alike_with_a_server_and_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&directory.path().join("data"), &[], None);
+    for server in [Some(server), None] {
+        for (arguments, code, wanted) in [
+            (&["token", "add", "first"][..], 1, "there is a token with this name already"),
+            (&["token", "revoke", "nosuch"], 1, "`inlet token list` lists those there are"),
+            (&["token", "add", "a", "--scopes", "write"], 2, "one of save, read, admin"),
+            (&["token", "add", "a", "--expires", "never"], 2, "--expires: "),
+            (&["token", "add", "a", "--streams", "a b"], 2, "a stream name is"),
+        ] {
+            let output = run(directory.path(), arguments);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+            assert!(said.contains(wanted), "{arguments:?}: {said}");
+        }
+        drop(server);
+    }
 }

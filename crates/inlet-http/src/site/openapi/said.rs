@@ -147,6 +147,26 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
              which a token needs the scope save instead.",
             &[(204, "It is gone"), (404, "There is no such file")],
         ),
+        Endpoint::Tokens => plain(
+            "Lists tokens in the order in which they were made: name, scopes, streams (null for \
+             all), created, expires, and last_used. The last use is known to the minute at the \
+             instance that answers, and within the hour at others. No text of a token is kept.",
+            &[(200, "The tokens")],
+        ),
+        Endpoint::TokenAdd => plain(
+            "Makes a token: `name`, `scopes`, and as far as wanted `streams`, to which it is \
+             limited, and `expires`. The answer has its text, which is told this once.",
+            &[(201, "The token, with its text"), (409, "The name is taken, or there is no room")],
+        ),
+        Endpoint::TokenRevoke => plain(
+            "Revokes a token. It is refused here at once, and by other instances within a second, \
+             or within a minute where the secrets are AWS Secrets Manager.",
+            &[
+                (204, "It is gone"),
+                (404, "There is no such token"),
+                (409, "It is the last that may administer; `last=true` revokes it"),
+            ],
+        ),
         Endpoint::Landing => plain(
             "Tells which instance in which zone answered, with figures from the store that are at \
              most two seconds old: a page for a browser, else JSON.",
@@ -179,6 +199,8 @@ pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
     match name {
         "stream" => "The stream: 1 to 64 of A-Z a-z 0-9 _ -, not beginning with -",
         "id" => "The document's id: the MessageId of its receipt",
+        "name" => "The name of the token",
+        "last" => "`true` also revokes the last token that may administer",
         "week" => "An ISO 8601 week as in 2026-W47, with .json or .html or without",
         "view" => "`full` gives the document and what is known about it as JSON",
         "from" => "Received at this moment or later (RFC 3339)",

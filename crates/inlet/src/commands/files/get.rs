@@ -7,14 +7,14 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use inlet_core::document::hex;
 use sha2::{Digest, Sha256};
 
 use super::{path as url_path, progress_bar};
-use crate::client::{Answer, Client, Coming};
+use crate::client::{Client, Coming};
 use crate::report::Hinted;
 
 /// How many bytes are read and written at a time.
@@ -119,15 +119,8 @@ fn pour(
     }
 }
 
-fn good(mut coming: Coming, key: &str) -> anyhow::Result<Coming> {
-    if matches!(coming.status, 200 | 206) {
-        return Ok(coming);
-    }
-    let mut body = Vec::new();
-    coming.body.by_ref().take(1 << 20).read_to_end(&mut body).context("no answer came")?;
-    let answer = Answer { status: coming.status, headers: coming.headers, body };
-    answer.success(&format!("get the file {key}"))?;
-    bail!("the server answered {} to a request for {key}", coming.status)
+fn good(coming: Coming, key: &str) -> anyhow::Result<Coming> {
+    coming.success(&format!("get the file {key}"), "`inlet file list` lists those there are")
 }
 
 fn header(coming: &Coming, name: &str) -> Option<String> {

@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{path as url_path, progress_bar};
-use crate::client::{self, Client, encode};
+use crate::client::{Client, encode};
 use crate::report::{self, Hinted};
 
 /// The size of a part, in bytes, while no more than [`PARTS_MAX`] of them are needed; what is not
@@ -93,14 +93,14 @@ pub(super) fn run(
         let bytes = read_part(&mut opened, file, PART_BYTES)?;
         let checksum = STANDARD.encode(Sha256::digest(&bytes));
         headers.push(("x-amz-checksum-sha256", &checksum));
-        let answer = client::persistently(|| client.put(&url_path(key), &headers, &bytes))?;
+        let answer = client.persistently(|client| client.put(&url_path(key), &headers, &bytes))?;
         bar.finish_and_clear();
         return answer.success(&attempted)?.json();
     }
     let part_bytes = about.len().div_ceil(u64::from(PARTS_MAX)).max(PART_BYTES);
     let modified = about.modified().ok().and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
     let wanted = Noted {
-        server: client.base().to_owned(),
+        server: client.address().to_string(),
         key: key.to_owned(),
         file: fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()),
         bytes: about.len(),
@@ -113,7 +113,7 @@ pub(super) fn run(
         Some(found) => found,
         None => {
             let begin = format!("{}?uploads", url_path(key));
-            let answer = client::persistently(|| client.post(&begin, &headers, b""))?;
+            let answer = client.persistently(|client| client.post(&begin, &headers, b""))?;
             let begun: Begun = answer.success(&attempted)?.json()?;
             if let Some(note) = &note {
                 write_note(note, &Noted { upload: begun.upload.clone(), ..wanted });
@@ -123,7 +123,9 @@ pub(super) fn run(
     };
     let place = format!("{}?uploadId={}", url_path(key), encode(&upload));
     send_parts(client, &mut opened, file, part_bytes, &place, &there, &bar)?;
-    let made = client::persistently(|| client.post_patiently(&place, b""))?.success(&attempted)?;
+    let made = client
+        .persistently(|client| client.post_patiently(&place, &[], b""))?
+        .success(&attempted)?;
     if let Some(note) = note {
         drop(fs::remove_file(note));
     }
@@ -151,7 +153,8 @@ fn send_parts(
             let checksum = STANDARD.encode(digest);
             let headers = [("x-amz-checksum-sha256", checksum.as_str())];
             let part = format!("{place}&partNumber={number}");
-            client::persistently(|| client.put(&part, &headers, &bytes))?
+            client
+                .persistently(|client| client.put(&part, &headers, &bytes))?
                 .success(&format!("put part {number} of {}", file.display()))?;
         }
         bar.inc(bytes.len() as u64);
