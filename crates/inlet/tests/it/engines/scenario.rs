@@ -134,7 +134,7 @@ fn a_summary_is_written(server: &Server, data: &Path, flags: &[&str]) {
     let output = inlet(data.parent().unwrap())
         .args(["summarize", "--week", &week, "--data"])
         .arg(data)
-        .args(flags)
+        .envs(variables(flags))
         .envs(AWS.variables())
         .output()
         .unwrap();
@@ -142,6 +142,13 @@ fn a_summary_is_written(server: &Server, data: &Path, flags: &[&str]) {
     let summary = server.get(&format!("/api/summaries/{week}.json"));
     assert_eq!(summary.status, 200, "{}", summary.text());
     assert!(summary.json()["total"]["documents"].as_u64().unwrap() >= 53, "{}", summary.text());
+}
+
+/// These flags as variables, which speak to every command: one that can't honour a setting passes
+/// over its variable, and refuses its flag.
+fn variables(flags: &[&str]) -> Vec<(String, String)> {
+    let name = |flag: &str| format!("INLET_{}", flag[2..].replace('-', "_").to_uppercase());
+    flags.chunks_exact(2).map(|pair| (name(pair[0]), pair[1].to_owned())).collect()
 }
 
 fn stream(server: &Server, name: &str) -> serde_json::Value {
