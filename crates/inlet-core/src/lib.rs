@@ -32,6 +32,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod log_filter;
+pub mod media_type;
 pub mod persist;
 pub mod ports;
 pub mod redrive;

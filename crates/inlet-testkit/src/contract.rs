@@ -13,6 +13,15 @@ pub mod queue;
 pub mod secrets;
 pub mod store;
 
+/// Tells that the promise can't be tested here, past the test harness, which shows no words of
+/// tests that pass: `scripts/contract-tests` counts the test as not run.
+fn not_run(why: &str) {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let line = format!("not run: {}: {why}\n", thread.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
 /// Makes one test of each named suite function; the suites' own macros call it.
 #[doc(hidden)]
 #[macro_export]

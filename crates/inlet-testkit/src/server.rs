@@ -31,6 +31,8 @@ pub enum ServerKind {
     CloudFormation,
     /// moto: SQS, DynamoDB, S3, Secrets Manager and more, for any key.
     Moto,
+    /// SeaweedFS: S3, for any key.
+    SeaweedFs,
 }
 
 /// A server that runs until this is dropped. `scripts/server` starts it and ends it when this
@@ -106,6 +108,7 @@ impl Server {
             ServerKind::Registry => ("registry", String::new()),
             ServerKind::CloudFormation => ("cloudformation", String::new()),
             ServerKind::Moto => ("moto", String::new()),
+            ServerKind::SeaweedFs => ("seaweedfs", String::new()),
         };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/server");
         let mut command = Command::new(script);
@@ -172,6 +175,7 @@ impl Server {
             ServerKind::Registry => b"GET /v2/ HTTP/1.0\r\n\r\n",
             ServerKind::CloudFormation => b"GET /double/resources HTTP/1.0\r\n\r\n",
             ServerKind::Moto => b"GET /moto-api/ HTTP/1.0\r\n\r\n",
+            ServerKind::SeaweedFs => b"GET / HTTP/1.0\r\n\r\n",
         };
         stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
             && std::io::Write::write_all(&mut stream, question).is_ok()

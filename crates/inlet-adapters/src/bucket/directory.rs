@@ -1,26 +1,30 @@
 //! The bucket in a directory.
 //!
 //! ```text
-//! ROOT/2/summaries/2026-W47.html        the object with the key summaries/2026-W47.html
-//! ROOT/meta/2/summaries/2026-W47.html   its metadata, as JSON
-//! ROOT/tmp/                             objects that are not whole yet
-//! ROOT/uploads/                         objects that are put in parts, see `parts`
+//! ROOT/summaries/2026-W47.html                 the object with the key summaries/2026-W47.html
+//! ROOT/.inlet/meta/2/summaries/2026-W47.html   its metadata, as JSON
+//! ROOT/.inlet/beside/1/a                       the object `a`, where a directory has its name
+//! ROOT/.inlet/tmp/                             objects that are not whole yet
+//! ROOT/.inlet/uploads/                         objects that are put in parts, see `parts`
+//! ROOT/.inlet/FORMAT                           the version of this layout, 2
 //! ```
 //!
-//! An object is a plain file under its own name. The `2` is the number of segments of its key:
-//! so `a` (in `1/`) and `a/b` (in `2/`) can both be there, and no name needs a suffix that might
-//! make it too long.
+//! An object is a plain file under its own name, and a plain file is an object, whoever put it
+//! there. Of the keys `a` and `a/b`, which can both be there, the one that came later lies beside.
+//! The `2` and the `1` are the number of segments of the key: so both have room for their
+//! metadata, and no name needs a suffix that might make it too long.
 //!
 //! An object and its metadata are two files, and a crash may come between them. So the metadata
-//! says which file it is about: by the file's size and its modification time, which a put sets to
-//! a moment that no earlier object of that key had. A put writes the metadata first, with that of
-//! the object it replaces behind it, and then renames the object into its place: whichever object
-//! is there, its metadata is there too. Where the times were lost (a copy made without them), the
-//! size decides, and where that is not enough, the bytes.
+//! names its file by size and modification time, which a put sets to a moment that no earlier
+//! object of that key had. A put writes the metadata first, with that of the object it replaces
+//! behind it, and then renames the object into its place: whichever object is there, its metadata
+//! is there too. Where the times were lost (a copy made without them), the size decides, and where
+//! that is not enough, the bytes. Metadata in extended attributes or in SQLite was rejected, see
+//! docs/decisions/0031.
 //!
-//! Everything is synced before it is renamed, and each directory after, so that what `put` said
-//! holds after a power cut. Puts and deletes under one directory wait for each other, also across
-//! processes, by a lock on the directory of the metadata.
+//! Everything is synced before it is renamed, and each directory after, so that `put` holds after
+//! a power cut. Puts and deletes under one directory wait for each other, also across processes,
+//! by a lock on the directory of the metadata.
 
 mod body;
 mod direct;
@@ -29,6 +33,7 @@ mod list;
 mod meta;
 mod parts;
 mod stage;
+mod takeover;
 mod upload;
 
 use std::error::Error;
@@ -57,8 +62,9 @@ const PIECE_BYTES: usize = 512 << 10;
 
 /// A [`Bucket`] in a directory.
 ///
-/// Beyond the contract: a file that was put into its tree by hand has no metadata and is not
-/// listed; one that was changed by hand is told as [`FailureKind::Damaged`] if its size changed.
+/// Beyond the contract: a file that was put into its tree by hand is an object, whose type follows
+/// from its name and whose checksum is not known; an object whose size was changed by hand is
+/// [`FailureKind::Damaged`] until it is put again.
 #[derive(Clone)]
 pub struct DirectoryBucket {
     layout: Arc<Layout>,
@@ -66,12 +72,28 @@ pub struct DirectoryBucket {
 }
 
 impl DirectoryBucket {
-    /// Opens the bucket in `root`, or makes it where there is none, and removes what crashed puts
-    /// left behind, and uploads that were begun over seven days ago. Blocks, for milliseconds; for the start of a process.
+    /// Opens the bucket in `root`, or makes it where there is none; takes over the layout of an
+    /// earlier version, and removes the leftovers of crashed puts and uploads that were begun over
+    /// seven days ago. Blocks, for milliseconds: for the start of a process.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Refused`] where the layout is of a newer version, or this user may not write
+    /// there.
     pub fn open(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let layout = Layout::open(root.into())?;
         parts::sweep(&layout, clock.now());
         Ok(Self { layout: Arc::new(layout), clock })
+    }
+
+    /// Opens the directory `root` to read the objects in it. Nothing in it is made, moved or
+    /// removed; what would is [`FailureKind::Refused`].
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Refused`] where it is no directory or of a newer version.
+    pub fn read_only(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        Ok(Self { layout: Arc::new(Layout::read_only(root.into())?), clock })
     }
 
     /// The directory.
@@ -89,6 +111,7 @@ impl DirectoryBucket {
 
     /// Writes the whole of `body` to a file that is no object yet, and gives its SHA-256 too.
     async fn write(&self, body: &mut dyn ByteStream) -> Result<(Upload, String), Failure> {
+        self.layout.writable()?;
         let layout = Arc::clone(&self.layout);
         let mut writing = Stage::begin(move || Upload::begin(&layout), Upload::write);
         let mut hashing = Stage::begin(|| Ok(Sha256::new()), hash);
@@ -179,7 +202,7 @@ impl Bucket for DirectoryBucket {
         let key = key.clone();
         let opened = self.blocking(move |layout| meta::open(layout, &key)).await?;
         let Some((file, meta)) = opened else { return Ok(None) };
-        let path = self.layout.object(&meta.key);
+        let path = self.layout.root().join(meta.key.as_str());
         let body = FileBody::new(file, path, meta.bytes, range);
         Ok(Some(Object { meta, body: Box::new(body) }))
     }
@@ -191,7 +214,7 @@ impl Bucket for DirectoryBucket {
 
     async fn delete(&self, key: &BucketKey) -> Result<(), Failure> {
         let key = key.clone();
-        self.blocking(move |layout| meta::delete(layout, &key)).await
+        self.blocking(move |layout| meta::delete(layout.writable()?, &key)).await
     }
 
     async fn list(
@@ -206,7 +229,7 @@ impl Bucket for DirectoryBucket {
 
     async fn begin_upload(&self, key: &BucketKey, content_type: &str) -> Result<UploadId, Failure> {
         let (key, content_type, now) = (key.clone(), content_type.to_owned(), self.clock.now());
-        self.blocking(move |layout| parts::begin(layout, &key, content_type, now)).await
+        self.blocking(move |layout| parts::begin(layout.writable()?, &key, content_type, now)).await
     }
 
     async fn put_part(
@@ -245,14 +268,14 @@ impl Bucket for DirectoryBucket {
         let (key, upload, parts) = (key.clone(), upload.clone(), parts.to_vec());
         let (now, precondition) = (self.clock.now(), precondition.clone());
         self.blocking(move |layout| {
-            parts::finish(layout, &key, &upload, &parts, now, &precondition)
+            parts::finish(layout.writable()?, &key, &upload, &parts, now, &precondition)
         })
         .await
     }
 
     async fn abandon_upload(&self, key: &BucketKey, upload: &UploadId) -> Result<(), Failure> {
         let (key, upload) = (key.clone(), upload.clone());
-        self.blocking(move |layout| parts::abandon(layout, &key, &upload)).await
+        self.blocking(move |layout| parts::abandon(layout.writable()?, &key, &upload)).await
     }
 }
 

@@ -1,13 +1,14 @@
 //! The bucket in Amazon S3, or in a service that speaks its protocol.
 //!
 //! An object of less than [`PART_BYTES`] is put in one call, a larger one in parts ([`parts`]), so
-//! that no more than two parts are ever in memory. Each call carries the SHA-256 of what it sends;
-//! S3 refuses what arrives otherwise, keeps the checksum, and gives it back. Of an object in
-//! parts the checksum is S3's composite: the SHA-256 over the SHA-256 of each part, with `-` and
-//! their number behind it. What is read whole is checked against it.
+//! that no more than two parts are ever in memory. Each call carries the SHA-256 of its bytes, and
+//! S3 refuses others. The SHA-256 of the whole is the service's own checksum, else a metadatum
+//! of an object put in one call, else noted beside an object in parts ([`digest`]). An object
+//! that is read whole is checked against it.
 
 mod checked;
 mod condition;
+mod digest;
 mod failure;
 mod list;
 mod parts;
@@ -15,9 +16,11 @@ mod put;
 mod read;
 mod upload;
 
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use inlet_core::document::{Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
@@ -36,12 +39,36 @@ pub struct S3Bucket {
     name: String,
     /// What every key begins with: empty, or ending in `/`.
     prefix: String,
+    /// Whether the service's list of parts has their checksums; known once it listed one.
+    lists_checksums: Arc<OnceLock<bool>>,
 }
+
+/// The name of the metadatum with the SHA-256 of an object that was put in one call, in
+/// hexadecimal digits.
+const SHA256: &str = "inlet-sha256";
 
 /// An object as `HEAD` tells of it.
 struct Seen {
     meta: ObjectMeta,
     tag: Option<String>,
+}
+
+/// The SHA-256 of an object, and the one who says so.
+enum Sum {
+    /// The service, which checks what it gives.
+    Checked(String),
+    /// Whoever put the object.
+    Noted(String),
+    Unknown,
+}
+
+impl Sum {
+    fn into_hex(self) -> String {
+        match self {
+            Self::Checked(sha256) | Self::Noted(sha256) => sha256,
+            Self::Unknown => String::new(),
+        }
+    }
 }
 
 impl S3Bucket {
@@ -80,6 +107,7 @@ impl S3Bucket {
             client: Client::from_conf(config.build()),
             name: name.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+            lists_checksums: Arc::default(),
         })
     }
 
@@ -91,6 +119,28 @@ impl S3Bucket {
     /// For messages.
     fn place(&self, key: &BucketKey) -> String {
         format!("s3://{}/{}{key}", self.name, self.prefix)
+    }
+
+    /// The SHA-256 of an object, from all that an answer tells of it.
+    async fn sum(
+        &self,
+        key: &BucketKey,
+        said: Option<&str>,
+        kind: Option<&ChecksumType>,
+        metadata: Option<&HashMap<String, String>>,
+        tag: Option<&str>,
+        bytes: u64,
+    ) -> Result<Sum, Failure> {
+        if let Some(sha256) = whole_checksum(said, kind) {
+            return Ok(Sum::Checked(sha256));
+        }
+        if let Some(noted) = metadata.and_then(|all| all.get(SHA256)) {
+            return Ok(Sum::Noted(noted.clone()));
+        }
+        // The tag of an object in parts ends in `-` and their number.
+        let Some(tag) = tag.filter(|tag| tag.contains('-')) else { return Ok(Sum::Unknown) };
+        let noted = digest::of_object(self, key, tag, bytes).await?;
+        Ok(noted.map_or(Sum::Unknown, Sum::Noted))
     }
 
     async fn described(&self, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
@@ -109,8 +159,17 @@ impl S3Bucket {
             .await;
         match said {
             Ok(head) => {
-                let tag = head.e_tag().map(str::to_owned);
-                Ok(Some(Seen { meta: meta_of(key, &head), tag }))
+                let bytes = size(head.content_length());
+                let (said, kind) = (head.checksum_sha256(), head.checksum_type());
+                let sum = self.sum(key, said, kind, head.metadata(), head.e_tag(), bytes).await?;
+                let meta = ObjectMeta {
+                    key: key.clone(),
+                    bytes,
+                    content_type: media_type(head.content_type()),
+                    sha256: sum.into_hex(),
+                    modified: moment(head.last_modified()),
+                };
+                Ok(Some(Seen { meta, tag: head.e_tag().map(str::to_owned) }))
             }
             Err(error) if failure::is_missing(&error) => Ok(None),
             Err(error) => Err(failure::failure(&error, "look at", self.place(key))),
@@ -127,14 +186,14 @@ impl Bucket for S3Bucket {
         body: &mut dyn ByteStream,
         precondition: &Precondition,
     ) -> Result<Option<ObjectMeta>, Failure> {
-        let Some(put) = put::put(self, key, content_type, body, precondition).await? else {
+        let Some((put, tag)) = put::put(self, key, content_type, body, precondition).await? else {
             return Ok(None);
         };
-        match self.described(key).await {
-            // That of another put, if one came right behind.
-            Ok(Some(meta)) => Ok(Some(meta)),
-            // Deleted by then; or this identity may put and not look, as a function's may be.
-            Ok(None) | Err(_) => Ok(Some(put)),
+        match self.look(key).await {
+            Ok(Some(seen)) if seen.tag == tag => Ok(Some(seen.meta)),
+            // Deleted or replaced by then, not shown yet; or this identity may put and not look,
+            // as a function's may be.
+            Ok(_) | Err(_) => Ok(Some(put)),
         }
     }
 
@@ -151,9 +210,14 @@ impl Bucket for S3Bucket {
     }
 
     async fn delete(&self, key: &BucketKey) -> Result<(), Failure> {
-        let said =
-            self.client.delete_object().bucket(&self.name).key(self.object(key)).send().await;
-        said.map(drop).map_err(|error| failure::failure(&error, "delete", self.place(key)))
+        let object = self.client.delete_object().bucket(&self.name).key(self.object(key)).send();
+        let (object, note) = tokio::join!(object, digest::forget_object(self, key));
+        match object {
+            Err(error) if !failure::is_missing(&error) => {
+                Err(failure::failure(&error, "delete", self.place(key)))
+            }
+            _ => note,
+        }
     }
 
     async fn list(
@@ -202,28 +266,19 @@ impl Bucket for S3Bucket {
     }
 }
 
-fn meta_of(key: &BucketKey, head: &HeadObjectOutput) -> ObjectMeta {
-    ObjectMeta {
-        key: key.clone(),
-        bytes: head.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
-        content_type: head.content_type().unwrap_or("application/octet-stream").to_owned(),
-        sha256: checksum(head.checksum_sha256(), head.checksum_type(), head.e_tag()),
-        modified: moment(head.last_modified()),
-    }
+/// The SHA-256 of all bytes, in hexadecimal digits, where the service tells it: that of an object
+/// in parts is one over their checksums.
+fn whole_checksum(said: Option<&str>, kind: Option<&ChecksumType>) -> Option<String> {
+    let said = said.filter(|said| !said.contains('-') && kind != Some(&ChecksumType::Composite))?;
+    aws_smithy_types::base64::decode(said).ok().map(|bytes| hex(&bytes))
 }
 
-/// The checksum as we write it; empty of an object that others put without one.
-fn checksum(said: Option<&str>, kind: Option<&ChecksumType>, tag: Option<&str>) -> String {
-    let Some(said) = said else { return String::new() };
-    let (digest, parts) = said.split_once('-').map_or((said, None), |(d, n)| (d, Some(n)));
-    let Ok(bytes) = aws_smithy_types::base64::decode(digest) else { return String::new() };
-    // Not every service tells the number of parts there; the entity tag has it too.
-    let parts = parts.or_else(|| {
-        let tag = tag.filter(|_| kind == Some(&ChecksumType::Composite))?;
-        Some(tag.trim_matches('"').split_once('-')?.1)
-    });
-    let hex = hex(&bytes);
-    parts.map_or(hex.clone(), |parts| format!("{hex}-{parts}"))
+fn size(said: Option<i64>) -> u64 {
+    said.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
+}
+
+fn media_type(said: Option<&str>) -> String {
+    said.unwrap_or("application/octet-stream").to_owned()
 }
 
 fn moment(said: Option<&aws_smithy_types::DateTime>) -> Timestamp {

@@ -10,6 +10,7 @@ use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
     Bucket, BucketKey, ByteStream, Finished, FixedBytes, PartNumber, Precondition, SystemClock,
+    UploadId,
 };
 use inlet_testkit::clock::ManualClock;
 use inlet_testkit::contract::bucket::BucketFixture;
@@ -37,11 +38,15 @@ impl Directory {
     }
 
     fn object(&self, key: &str) -> PathBuf {
-        self.root().join(key.split('/').count().to_string()).join(key)
+        self.root().join(key)
+    }
+
+    fn own(&self, name: &str) -> PathBuf {
+        self.root().join(".inlet").join(name)
     }
 
     fn metadata(&self, key: &str) -> PathBuf {
-        self.root().join("meta").join(key.split('/').count().to_string()).join(key)
+        self.own("meta").join(key.split('/').count().to_string()).join(key)
     }
 }
 
@@ -61,8 +66,9 @@ impl BucketFixture for Directory {
 
 fn look(root: &Path, directory: &Path, remains: &mut Vec<String>) {
     let entries: Vec<_> = fs::read_dir(directory).unwrap().map(Result::unwrap).collect();
-    let own = [root.to_owned(), root.join("tmp"), root.join("meta")];
-    if entries.is_empty() && !own.contains(&directory.to_owned()) {
+    let own = root.join(".inlet");
+    let stays = [root.to_owned(), own.join("tmp"), own.join("meta")];
+    if entries.is_empty() && !stays.contains(&directory.to_owned()) {
         remains.push(directory.display().to_string());
     }
     for entry in entries {
@@ -71,9 +77,12 @@ fn look(root: &Path, directory: &Path, remains: &mut Vec<String>) {
             look(root, &path, remains);
             continue;
         }
-        let metadata = path.strip_prefix(root.join("meta"));
-        let orphan = metadata.is_ok_and(|object| !root.join(object).exists());
-        let unfinished = ["tmp", "uploads"].iter().any(|place| path.starts_with(root.join(place)));
+        // Metadata lies under the number of segments, as what lies beside does.
+        let orphan = path.strip_prefix(own.join("meta")).is_ok_and(|metadata| {
+            let plain: PathBuf = metadata.iter().skip(1).collect();
+            !root.join(plain).is_file() && !own.join("beside").join(metadata).is_file()
+        });
+        let unfinished = ["tmp", "uploads"].iter().any(|place| path.starts_with(own.join(place)));
         if orphan || unfinished {
             remains.push(path.display().to_string());
         }
@@ -106,8 +115,38 @@ async fn text(bucket: &DirectoryBucket, name: &str) -> Option<String> {
 async fn an_object_is_a_plain_file_under_its_own_name() {
     let directory = Directory::default();
     put(&directory.bucket(), "summaries/2026-W47.html", "<p>").await;
-    let file = directory.root().join("2/summaries/2026-W47.html");
+    let file = directory.root().join("summaries/2026-W47.html");
     assert_eq!(fs::read_to_string(file).unwrap(), "<p>");
+    let mut names: Vec<_> =
+        fs::read_dir(directory.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [".inlet", "summaries"]);
+}
+
+/// One lies under its own name, the other beside; a reader knows nothing of it.
+#[tokio::test]
+async fn an_object_whose_name_is_taken_lies_beside_until_the_name_is_free() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "a/b", "first").await;
+    put(&bucket, "a", "beside").await;
+    put(&bucket, "a/b/c", "beside, too").await;
+    assert_eq!(fs::read_to_string(directory.own("beside/1/a")).unwrap(), "beside");
+    put(&bucket, "a", "replaced").await;
+    for (name, body) in [("a", "replaced"), ("a/b", "first"), ("a/b/c", "beside, too")] {
+        assert_eq!(text(&bucket, name).await.as_deref(), Some(body), "{name}");
+    }
+    let listed = bucket.list("a", None, 9).await.unwrap();
+    let keys: Vec<_> = listed.iter().map(|meta| meta.key.as_str()).collect();
+    assert_eq!(keys, ["a", "a/b", "a/b/c"]);
+    bucket.delete(&key("a/b")).await.unwrap();
+    put(&bucket, "a/b/c", "under its own name").await;
+    assert_eq!(fs::read_to_string(directory.object("a/b/c")).unwrap(), "under its own name");
+    assert!(!directory.own("beside/3").exists());
+    for name in ["a", "a/b/c"] {
+        bucket.delete(&key(name)).await.unwrap();
+    }
+    assert_eq!(directory.remains().await, Vec::<String>::new());
 }
 
 /// Large ones are written past the page cache, by whole blocks, and what is left otherwise.
@@ -141,7 +180,7 @@ impl ByteStream for Pieces {
 async fn what_a_crashed_put_left_is_removed_at_the_next_start() {
     let directory = Directory::default();
     let bucket = directory.bucket();
-    let unfinished = directory.root().join("tmp/0011223344556677");
+    let unfinished = directory.own("tmp/0011223344556677");
     fs::write(&unfinished, "half an obj").unwrap();
     drop(bucket);
     put(&directory.bucket(), "a", "1").await;
@@ -175,7 +214,7 @@ async fn of_two_files_of_a_part_that_a_crash_left_one_is_taken() {
     let (k, one) = (key("k"), PartNumber::new(1).unwrap());
     let upload = bucket.begin_upload(&k, "x/y").await.unwrap();
     bucket.put_part(&k, &upload, one, &mut FixedBytes::new("first")).await.unwrap();
-    let before = directory.root().join("uploads").join(upload.as_str());
+    let before = directory.own("uploads").join(upload.as_str());
     let first = fs::read_dir(&before)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -198,9 +237,9 @@ async fn of_two_files_of_a_part_that_a_crash_left_one_is_taken() {
 async fn what_another_process_is_putting_is_not_removed() {
     let directory = Directory::default();
     let bucket = directory.bucket();
-    let in_use = fs::File::open(directory.root().join("tmp")).unwrap();
+    let in_use = fs::File::open(directory.own("tmp")).unwrap();
     in_use.lock_shared().unwrap();
-    let unfinished = directory.root().join("tmp/0011223344556677");
+    let unfinished = directory.own("tmp/0011223344556677");
     fs::write(&unfinished, "half an obj").unwrap();
     drop(bucket);
     directory.bucket();
@@ -262,24 +301,128 @@ async fn an_object_that_was_changed_by_hand_is_damage_and_can_be_put_again() {
     fs::write(directory.object("a"), "longer than it was").unwrap();
     let failure = bucket.get(&key("a"), None).await.err().unwrap();
     assert_eq!(failure.kind(), FailureKind::Damaged);
-    assert!(failure.to_string().ends_with("1/a"), "{failure}");
+    assert!(failure.to_string().ends_with("bucket/a"), "{failure}");
+    let listed = bucket.list("", None, 9).await.unwrap();
+    assert_eq!((listed[0].bytes, listed[0].sha256.as_str()), (18, ""), "it is listed as it is");
     put(&bucket, "a", "again").await;
     assert_eq!(text(&bucket, "a").await.as_deref(), Some("again"));
 }
 
 #[tokio::test]
-async fn a_file_put_there_by_hand_is_no_object_and_hides_none() {
+async fn a_file_put_there_by_hand_is_an_object_whose_type_follows_from_its_name() {
     let directory = Directory::default();
     let bucket = directory.bucket();
-    put(&bucket, "b", "1").await;
-    put(&bucket, "d", "1").await;
-    for name in ["a", "c", ".DS_Store"] {
-        fs::write(directory.object(name), "by hand").unwrap();
+    put(&bucket, "files/b", "1").await;
+    fs::write(directory.object("files/a.pdf"), "by hand").unwrap();
+    fs::create_dir_all(directory.object("backups")).unwrap();
+    fs::write(directory.object("backups/2026-W47.json"), "{}").unwrap();
+    // A file system of its own has this, and only root may look into it.
+    fs::create_dir(directory.object("lost+found")).unwrap();
+    fs::write(directory.object("lost+found/#12"), "a remnant").unwrap();
+    let listed = bucket.list("", None, 9).await.unwrap();
+    let told: Vec<_> =
+        listed.iter().map(|meta| (meta.key.as_str(), meta.content_type.as_str())).collect();
+    let expected = [
+        ("backups/2026-W47.json", "application/json"),
+        ("files/a.pdf", "application/pdf"),
+        ("files/b", "text/plain"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(text(&bucket, "files/a.pdf").await.as_deref(), Some("by hand"));
+    let there = bucket.head(&key("files/a.pdf")).await.unwrap().unwrap();
+    assert_eq!((there.bytes, there.sha256.as_str()), (7, ""));
+    put(&bucket, "files/a.pdf", "by Inlet").await;
+    let there = bucket.head(&key("files/a.pdf")).await.unwrap().unwrap();
+    assert_eq!((there.content_type.as_str(), there.sha256.len()), ("text/plain", 64));
+    bucket.delete(&key("backups/2026-W47.json")).await.unwrap();
+    assert!(!directory.object("backups").exists());
+}
+
+/// As `cp -r bucket/* elsewhere` leaves it.
+#[tokio::test]
+async fn a_copy_without_the_metadata_has_all_objects() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "files/a/b.json", "{}").await;
+    fs::remove_dir_all(directory.root().join(".inlet")).unwrap();
+    let bucket = directory.bucket();
+    assert_eq!(text(&bucket, "files/a/b.json").await.as_deref(), Some("{}"));
+    let listed = bucket.list("files/", None, 9).await.unwrap();
+    assert_eq!(listed[0].content_type, "application/json");
+}
+
+#[tokio::test]
+async fn metadata_that_can_not_be_read_is_damage_and_the_object_can_be_put_again() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    put(&bucket, "a", "one").await;
+    fs::write(directory.metadata("a"), "no JSON").unwrap();
+    let failure = bucket.head(&key("a")).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Damaged, "{failure}");
+    put(&bucket, "a", "again").await;
+    assert_eq!(text(&bucket, "a").await.as_deref(), Some("again"));
+}
+
+#[tokio::test]
+async fn of_two_puts_at_once_where_nothing_was_one_succeeds() {
+    let directory = Directory::default();
+    let (one, other) = (directory.bucket(), directory.bucket());
+    for n in 0..20 {
+        let (key, absent) = (key(&format!("files/{n}")), Precondition::Absent);
+        let (mut first, mut second) = (FixedBytes::new("first"), FixedBytes::new("second"));
+        let (first, second) = tokio::join!(
+            one.put_if(&key, "text/plain", &mut first, &absent),
+            other.put_if(&key, "text/plain", &mut second, &absent)
+        );
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_ne!(first.is_some(), second.is_some(), "{first:?} {second:?}");
+        assert_eq!(one.head(&key).await.unwrap(), first.or(second));
     }
-    let listed = bucket.list("", None, 2).await.unwrap();
-    let keys: Vec<_> = listed.iter().map(|meta| meta.key.as_str()).collect();
-    assert_eq!(keys, ["b", "d"]);
-    assert!(bucket.get(&key("a"), None).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_bucket_of_a_newer_layout_is_refused_and_left_alone() {
+    let directory = Directory::default();
+    put(&directory.bucket(), "a", "one").await;
+    fs::write(directory.own("FORMAT"), "3\n").unwrap();
+    for opened in [
+        DirectoryBucket::open(directory.root(), directory.clock.clone()),
+        DirectoryBucket::read_only(directory.root(), directory.clock.clone()),
+    ] {
+        let failure = opened.err().unwrap();
+        assert_eq!(failure.kind(), FailureKind::Refused, "{failure}");
+        assert!(failure.chain().contains("its layout is 3, this binary knows 2"), "{failure:?}");
+    }
+    assert_eq!(fs::read_to_string(directory.object("a")).unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_only_read_makes_and_changes_nothing() {
+    let directory = Directory::default();
+    fs::create_dir(directory.root()).unwrap();
+    fs::write(directory.root().join("2026-W47.json"), "{}").unwrap();
+    let bucket = DirectoryBucket::read_only(directory.root(), directory.clock.clone()).unwrap();
+    assert_eq!(text(&bucket, "2026-W47.json").await.as_deref(), Some("{}"));
+    assert_eq!(bucket.list("", None, 9).await.unwrap().len(), 1);
+    let k = key("2026-W47.json");
+    let upload = UploadId::new("0".repeat(32)).unwrap();
+    let number = PartNumber::new(1).unwrap();
+    let failures = [
+        bucket.put(&k, "x/y", &mut FixedBytes::new("x")).await.err(),
+        bucket.delete(&k).await.err(),
+        bucket.begin_upload(&k, "x/y").await.err(),
+        bucket.abandon_upload(&k, &upload).await.err(),
+        bucket.finish_upload(&k, &upload, &[number], &Precondition::None).await.err(),
+    ];
+    for failure in failures {
+        assert_eq!(failure.unwrap().kind(), FailureKind::Refused);
+    }
+    let names: Vec<_> =
+        fs::read_dir(directory.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["2026-W47.json"]);
+    let missing = DirectoryBucket::read_only(directory.root().join("no"), directory.clock.clone());
+    assert!(missing.is_err());
+    assert!(!directory.root().join("no").exists());
 }
 
 #[tokio::test]

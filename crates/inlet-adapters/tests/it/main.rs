@@ -18,7 +18,10 @@ mod redis;
 #[cfg(feature = "aws")]
 mod s3;
 #[cfg(feature = "aws")]
+mod seaweedfs;
+#[cfg(feature = "aws")]
 mod secrets_manager;
 mod sqlite;
 #[cfg(feature = "aws")]
 mod sqs;
+mod takeover;

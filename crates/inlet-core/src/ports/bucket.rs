@@ -12,8 +12,12 @@ use crate::rejection::Rejection;
 /// The longest key, in bytes, as S3 has it.
 pub const BUCKET_KEY_BYTES_MAX: usize = 1_024;
 
+/// A segment that no key has: adapters keep their own notes under it.
+pub const RESERVED_SEGMENT: &str = ".inlet";
+
 /// The key of an object: segments of visible characters with `/` between them. No segment is
-/// empty, `.` or `..`, so that a key can't leave the prefix or the directory it is put under.
+/// empty, `.` or `..`, so that a key can't leave the prefix or the directory it is put under, and
+/// none is [`RESERVED_SEGMENT`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey(String);
 
@@ -23,7 +27,7 @@ impl BucketKey {
         let key = key.into();
         let fits = (1..=BUCKET_KEY_BYTES_MAX).contains(&key.len())
             && key.split('/').all(|segment| {
-                !matches!(segment, "" | "." | "..")
+                !matches!(segment, "" | "." | ".." | RESERVED_SEGMENT)
                     && segment.len() <= 255
                     && !segment.chars().any(|c| c.is_control() || c == '\\')
             });
@@ -32,7 +36,8 @@ impl BucketKey {
         } else {
             Err(Rejection::ParameterInvalid {
                 name: "key",
-                expected: "segments with / between them, none empty, `.` or `..`, 1,024 bytes at most",
+                expected: "segments with / between them, none empty, `.`, `..` or `.inlet`, 1,024 bytes \
+                           at most",
             })
         }
     }
@@ -93,9 +98,8 @@ pub struct ObjectMeta {
     pub bytes: u64,
     /// Its media type, as it was given.
     pub content_type: String,
-    /// The SHA-256 of its bytes, in hexadecimal digits. Of an object that was put in N parts, by
-    /// the caller or by the adapter, the SHA-256 over the parts' SHA-256 (32 bytes each), with
-    /// `-N` behind it, as S3 has it. Empty where others put the object and told none.
+    /// The SHA-256 of all of its bytes, in hexadecimal digits, however it was put. Empty where
+    /// others put the object and told none.
     pub sha256: String,
     /// When it was put.
     pub modified: Timestamp,
@@ -196,7 +200,7 @@ pub struct Part {
     pub number: PartNumber,
     /// Its size, in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its bytes, in hexadecimal digits.
+    /// The SHA-256 of its bytes, in hexadecimal digits. Empty where the service keeps none.
     pub sha256: String,
 }
 
@@ -237,7 +241,8 @@ pub enum Finished {
 /// Keeps objects: summaries, backups, files.
 ///
 /// Contract:
-/// 1. After `put` returned, `get` gives the same bytes, type and checksum, also after a restart.
+/// 1. After `put` returned, `get` gives the same bytes and type and the SHA-256 of these bytes,
+///    whatever their size, also after a restart.
 /// 2. A `put` whose stream fails leaves what was there before, and nothing else behind.
 /// 3. `put` over an existing key replaces it whole: a reader has the old bytes or the new ones.
 /// 4. `get` with a range gives those bytes; a range that begins past the end gives none.
@@ -254,7 +259,7 @@ pub enum Finished {
 ///    after a restart. A part put again replaces the one before it, and one whose stream fails
 ///    changes nothing.
 /// 9. `finish_upload` makes of the named parts, in that order, one object, which is there as one
-///    that was put; the upload and its other parts are gone then. Before it, no object has
+///    that was put, its SHA-256 included; the upload and its other parts are gone then. Before it, no object has
 ///    changed. Where a part is named that was not put, it fails, and the upload stays.
 /// 10. After `abandon_upload` returned, nothing is left of the upload. Of an upload that was
 ///     finished or abandoned, was begun under another key, or never was, `put_part` and `parts`

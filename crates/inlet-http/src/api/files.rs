@@ -16,6 +16,7 @@ use http::header::{
 use http::{HeaderMap, Method, StatusCode};
 use inlet_core::document::unhex;
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::media_type;
 use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
@@ -33,8 +34,6 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// What every file's key begins with in the bucket.
 const PREFIX: &str = "files/";
-/// The type of a file that was put without one.
-const TYPE_DEFAULT: &str = "application/octet-stream";
 /// How many files a page has where the client does not say.
 const LIMIT_DEFAULT: usize = 100;
 /// How often a file that is replaced while it is looked at is looked at again.
@@ -163,7 +162,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
 
 /// The key in the bucket of the file that the path names.
 fn key(call: &Call<'_>) -> Result<BucketKey, Rejection> {
-    let expected = "segments with / between them, none empty, `.` or `..`, 1,018 bytes at most";
+    let expected =
+        "segments with / between them, none empty, `.`, `..` or `.inlet`, 1,018 bytes at most";
     let invalid = Rejection::ParameterInvalid { name: "key", expected };
     let name = query::percent_decoded(call.parameter, false).ok_or(invalid.clone())?;
     BucketKey::new(format!("{PREFIX}{name}")).map_err(|_| invalid)
@@ -180,7 +180,7 @@ fn content_type(headers: &HeaderMap) -> Result<String, Rejection> {
         let expected = "none: a file is kept as it comes, and given back so";
         return Err(Rejection::ParameterInvalid { name: "Content-Encoding", expected });
     }
-    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(TYPE_DEFAULT.to_owned()) };
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(media_type::DEFAULT.to_owned()) };
     let given = given.to_str().ok().filter(|text| (1..=255).contains(&text.len()));
     let expected = "a media type of at most 255 visible ASCII characters";
     given.map(str::to_owned).ok_or(Rejection::ParameterInvalid { name: "Content-Type", expected })
@@ -252,13 +252,13 @@ fn guard(headers: &mut HeaderMap, meta: &ObjectMeta) {
     validators(headers, meta);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let content_type = HeaderValue::from_str(&meta.content_type);
-    let default = HeaderValue::from_static(TYPE_DEFAULT);
+    let default = HeaderValue::from_static(media_type::DEFAULT);
     headers.insert(CONTENT_TYPE, content_type.unwrap_or(default));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
     headers.insert(CONTENT_SECURITY_POLICY, policy);
-    // RFC 9530. The checksum of a file that was put in parts is not that of its bytes.
+    // RFC 9530.
     let digest = unhex(&meta.sha256).filter(|digest| digest.len() == 32);
     if let Some(digest) = digest
         && let Ok(text) = HeaderValue::from_str(&format!("sha-256=:{}:", incoming::base64(&digest)))

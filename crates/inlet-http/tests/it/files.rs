@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use inlet_core::document::hex;
 use inlet_core::limits::Limits;
 use inlet_core::ports::Bucket;
 use sha2::{Digest, Sha256};
@@ -315,7 +316,12 @@ async fn a_file_is_put_in_parts_and_gone_on_with() {
     let answer = get(&server, path, &[("Range", "bytes=-4")]).await;
     assert_eq!(answer.body, b"\x07end");
     assert_eq!(answer.header("content-type"), Some("video/mp4"));
-    assert_eq!(answer.header("repr-digest"), None);
+    // As `sha256sum` has it, also of a part of the file.
+    let digest = Sha256::new().chain_update(&large).chain_update(b"end").finalize();
+    let repr = format!("sha-256=:{}:", STANDARD.encode(digest));
+    assert_eq!(answer.header("repr-digest"), Some(repr.as_str()));
+    assert_eq!(made.json()["sha256"], hex(&digest));
+    assert_eq!(get(&server, path, &[]).await.header("repr-digest"), Some(repr.as_str()));
     assert_eq!(post(&finish, b"").await.code(), "UploadUnknown");
     assert_eq!(put(&server, &part(1), &[], b"x").await.code(), "UploadUnknown");
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,6 +14,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
 use inlet_core::ports::{BatchLimit, Delivery, Outcome, Queue};
 
+use super::not_run;
 use crate::sample::{document, document_in, document_with, keyed_document};
 
 /// Opens a queue, and opens it again as after a crash.
@@ -317,14 +317,6 @@ async fn fill(queue: &dyn Queue) -> Option<(Vec<Document>, Document)> {
         }
     }
     panic!("{} documents beyond the limit of {bytes_max} bytes were taken", sent.len());
-}
-
-/// Says that the promise can't be tested, past the test harness, which shows no words of tests that
-/// pass: `scripts/contract-tests` counts it as not run.
-fn not_run(why: &str) {
-    let thread = std::thread::current();
-    let line = format!("not run: {}: {why}\n", thread.name().unwrap_or_default());
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Polls `future` once and drops it: its result, if it was ready at once.

@@ -10,7 +10,7 @@ pub(crate) mod servers;
 use scenario::works_as_promised;
 use servers::{AWS, Namespace, POSTGRES, REDIS, start};
 
-use crate::files::{pass, peak_kib};
+use crate::files::{pass, peak_kib, sha256sum};
 
 /// Runs `inlet up` with these flags and holds it to what a user expects.
 fn up_with(flags: &[&str]) {
@@ -53,6 +53,32 @@ fn a_file_passes_to_s3_and_back_through_little_memory() {
     pass(server.plain_address(), &source, BYTES);
     let more = peak_kib(server.pid()) - before;
     assert!(more < 64 << 10, "{more} KiB more");
+}
+
+#[test]
+fn a_file_put_in_parts_to_s3_has_the_sha256_that_sha256sum_confirms() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = start("up", &data, &["--bucket", &AWS.bucket()], AWS.variables());
+    let mut file: Vec<u8> = (0..13 << 20).map(|n: u32| n.to_le_bytes()[1] ^ 0x5a).collect();
+    file.push(b'\n');
+    let source = directory.path().join("source");
+    std::fs::write(&source, &file).unwrap();
+    let expected = sha256sum(&source);
+    // In order, as the command line sends them, and out of order, as others do.
+    for (name, order) in [("in-order", [1, 2, 3]), ("out-of-order", [3, 1, 2])] {
+        let path = format!("/api/files/{name}");
+        let begun = server.post(&format!("{path}?uploads"), &[], b"").json();
+        let upload = begun["uploadId"].as_str().unwrap();
+        for number in order {
+            let (first, end) = ((number - 1) * (6 << 20), (number * (6 << 20)).min(file.len()));
+            let part = format!("{path}?uploadId={upload}&partNumber={number}");
+            assert_eq!(server.put(&part, &file[first..end]).status, 200);
+        }
+        let made = server.post(&format!("{path}?uploadId={upload}"), &[], b"");
+        assert_eq!(made.json()["sha256"], expected, "{name}");
+        assert_eq!(server.get(&path).headers["etag"], format!("\"{expected}\""));
+    }
 }
 
 #[test]

@@ -137,8 +137,30 @@ fn a_file_is_put_listed_got_and_deleted_from_the_command_line() {
     assert!(String::from_utf8_lossy(&gone.stderr).contains("404"));
     assert!(!directory.join("state/inlet/uploads").read_dir().unwrap().any(|_| true));
     // Nothing of an upload or a put is left beside the objects.
-    assert!(!directory.join("data/bucket/uploads").exists());
-    assert_eq!(fs::read_dir(directory.join("data/bucket/tmp")).unwrap().count(), 0);
+    assert!(!directory.join("data/bucket/.inlet/uploads").exists());
+    assert_eq!(fs::read_dir(directory.join("data/bucket/.inlet/tmp")).unwrap().count(), 0);
+}
+
+/// What `sha256sum` says of it.
+pub(crate) fn sha256sum(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_file_put_in_parts_has_the_sha256_that_sha256sum_confirms() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let server = Server::start(&directory.join("data"));
+    let large = directory.join("large.bin");
+    make(&large, (40 << 20) + 1);
+    let expected = sha256sum(&large);
+    let made = done(run(directory, &server, &["file", "put", "large.bin", "--json"]));
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(made["sha256"], expected);
+    let head = server.get("/api/files/large.bin");
+    assert_eq!(head.headers["etag"], format!("\"{expected}\""));
+    assert_eq!(sha256sum(&directory.join("data/bucket/files/large.bin")), expected);
 }
 
 #[test]
@@ -183,7 +205,7 @@ fn a_put_that_broke_off_goes_on_where_it_was() {
     let back = directory.join("back");
     done(run(directory, &server, &["file", "get", "large.bin", "-o", back.to_str().unwrap()]));
     assert!(same(&file, &back));
-    assert!(!data.join("bucket/uploads").exists(), "the upload that was begun was finished");
+    assert!(!data.join("bucket/.inlet/uploads").exists(), "the upload that was begun was finished");
 }
 
 #[test]

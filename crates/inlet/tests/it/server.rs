@@ -145,6 +145,11 @@ impl Server {
         answer(request.send(body).unwrap())
     }
 
+    pub(crate) fn put(&self, path: &str, body: &[u8]) -> Answer {
+        let request = self.agent.put(format!("{}{path}", self.plain)).header("X-Auth-Token", TOKEN);
+        answer(request.send(body).unwrap())
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Answer {
         let request =
             self.agent.delete(format!("{}{path}", self.plain)).header("X-Auth-Token", TOKEN);

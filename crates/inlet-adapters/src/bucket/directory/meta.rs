@@ -1,4 +1,4 @@
-//! The metadata of objects, and which of it fits the object that is there.
+//! The metadata of objects, and the part of it that fits the object that is there.
 //!
 //! ```json
 //! {"format": 1, "objects": [
@@ -8,19 +8,23 @@
 //!
 //! The newest object comes first; the second, if there is one, is the one it replaced, which may
 //! still be in its place after a crash.
+//!
+//! A file without metadata is an object all the same, put by hand or by a copy that left the
+//! metadata behind: its type follows from its name, and its checksum is not known.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use inlet_core::document::{Timestamp, hex};
-use inlet_core::failure::Failure;
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::media_type;
 use inlet_core::ports::{BucketKey, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::layout::{self, Layout};
+use super::layout::{Layout, found};
 use super::upload::{misfit, write_small};
 use crate::files;
 
@@ -28,7 +32,7 @@ use crate::files;
 const ATTEMPTS_MAX: usize = 64;
 const FORMAT: u32 = 1;
 
-/// What is told of the objects of one key.
+/// The metadata of the objects of one key.
 #[derive(Debug)]
 pub(super) struct Sidecar {
     pub(super) objects: Vec<Told>,
@@ -40,7 +44,7 @@ struct SidecarFile<T> {
     objects: T,
 }
 
-/// What is told of one object.
+/// The metadata of one object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) bytes: u64,
@@ -50,12 +54,24 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// What a file without metadata tells by itself.
+    fn guessed(key: &BucketKey, there: &Metadata) -> Self {
+        Self {
+            bytes: there.len(),
+            modified_us: modified_us(there),
+            content_type: media_type::of_name(key.as_str()).to_owned(),
+            sha256: String::new(),
+        }
+    }
+
     pub(super) fn meta(&self, key: &BucketKey) -> ObjectMeta {
+        // Version 0.1.0 noted of an object in parts the checksum of its parts' checksums.
+        let sha256 = if self.sha256.contains('-') { "" } else { &self.sha256 };
         ObjectMeta {
             key: key.clone(),
             bytes: self.bytes,
             content_type: self.content_type.clone(),
-            sha256: self.sha256.clone(),
+            sha256: sha256.to_owned(),
             modified: Timestamp::from_micros(self.modified_us),
         }
     }
@@ -70,21 +86,30 @@ impl Sidecar {
     }
 
     /// Reads it; `None` where there is none.
-    fn read(layout: &Layout, key: &BucketKey) -> io::Result<Option<Self>> {
-        let bytes = match fs::read(layout.metadata(key)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
-        let file: SidecarFile<Vec<Told>> =
-            serde_json::from_slice(&bytes).map_err(io::Error::other)?;
+    fn read(layout: &Layout, key: &BucketKey) -> Result<Option<Self>, Failure> {
+        let path = layout.metadata(key);
+        found(Self::read_at(&path)).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                Failure::new(FailureKind::Damaged, "read the metadata", path.display().to_string())
+                    .because(error)
+                    .hint("put the object again")
+            }
+            _ => files::failure(error, "read", &path),
+        })
+    }
+
+    /// Reads the one at `path`.
+    pub(super) fn read_at(path: &Path) -> io::Result<Self> {
+        let file: SidecarFile<Vec<Told>> = serde_json::from_slice(&fs::read(path)?)
+            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         if file.format > FORMAT {
             let newer = format!("it has format {}, this binary knows {FORMAT}", file.format);
             return Err(io::Error::other(newer));
         }
-        Ok(Some(Self { objects: file.objects }))
+        Ok(Self { objects: file.objects })
     }
 
-    /// What is told of the object in `file`.
+    /// The metadata of the object in `file`.
     fn fitting(&self, file: &mut File) -> io::Result<Option<&Told>> {
         let there = file.metadata()?;
         let modified = modified_us(&there);
@@ -98,65 +123,91 @@ impl Sidecar {
             [only] => Ok(Some(only)),
             _ => {
                 let sha256 = sha256(file)?;
-                // The checksum of an object that was put in parts does not follow from its bytes.
-                let in_parts = |told: &&&Told| told.sha256.contains('-');
+                // Not every checksum that was noted is that of the bytes.
+                let is_unsure = |told: &&&Told| told.sha256.len() != sha256.len();
                 let found = same_size.iter().find(|told| told.sha256 == sha256);
-                Ok(found.or_else(|| same_size.iter().find(in_parts)).copied())
+                Ok(found.or_else(|| same_size.iter().find(is_unsure)).copied())
             }
         }
     }
 }
 
-/// Opens the object with that key, with what is told of it.
+/// Opens the object with that key, with its metadata.
 pub(super) fn open(
     layout: &Layout,
     key: &BucketKey,
 ) -> Result<Option<(File, ObjectMeta)>, Failure> {
-    let path = layout.object(key);
-    let failed = |error| files::failure(error, "open the object", &path);
-    let mut known = false;
+    let mut path = layout.root().join(key.as_str());
+    let mut without = 0;
     for _ in 0..ATTEMPTS_MAX {
-        let Some(mut file) = open_file(&path).map_err(failed)? else { return Ok(None) };
-        let sidecar = Sidecar::read(layout, key)
-            .map_err(|error| files::failure(error, "read", &layout.metadata(key)))?;
-        known = sidecar.is_some();
-        if let Some(sidecar) = sidecar
-            && let Some(told) = sidecar.fitting(&mut file).map_err(failed)?
-        {
-            let meta = told.meta(key);
-            return Ok(Some((file, meta)));
+        let failed = |error| files::failure(error, "open the object", &path);
+        let Some((mut file, place)) = layout.open_object(key).map_err(failed)? else {
+            return Ok(None);
+        };
+        let failed = |error| files::failure(error, "open the object", &place);
+        let told = match Sidecar::read(layout, key)? {
+            Some(sidecar) => sidecar.fitting(&mut file).map_err(failed)?.cloned(),
+            // Once it may have been deleted and put again in between.
+            None if without == 0 => {
+                without += 1;
+                None
+            }
+            None => Some(Told::guessed(key, &file.metadata().map_err(failed)?)),
+        };
+        if let Some(told) = told {
+            return Ok(Some((file, told.meta(key))));
         }
+        path = place;
     }
-    if known {
-        return Err(misfit(&path));
-    }
-    tracing::warn!(path = %path.display(), "a file without metadata is no object; it is left alone");
-    Ok(None)
+    Err(misfit(&path))
 }
 
-/// What is told of the object that is there; for one who holds the lock.
+/// The same for a list, which one object whose metadata does not fit must not end.
+pub(super) fn look(layout: &Layout, key: &BucketKey) -> Result<Option<ObjectMeta>, Failure> {
+    match open(layout, key) {
+        Ok(opened) => Ok(opened.map(|(_, meta)| meta)),
+        Err(failure) if failure.kind() == FailureKind::Damaged => {
+            tracing::warn!(%failure, "an object is listed without its metadata");
+            let there = layout.open_object(key).and_then(|opened| match opened {
+                Some((file, _)) => file.metadata().map(Some),
+                None => Ok(None),
+            });
+            let there = there.map_err(|error| files::failure(error, "list", layout.root()))?;
+            Ok(there.map(|there| Told::guessed(key, &there).meta(key)))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The metadata of the object that is there; for one who holds the lock.
 pub(super) fn current(layout: &Layout, key: &BucketKey) -> Result<Option<Told>, Failure> {
-    let path = layout.object(key);
-    let failed = |error| files::failure(error, "open the object", &path);
-    let Some(mut file) = open_file(&path).map_err(failed)? else { return Ok(None) };
-    let Some(sidecar) = Sidecar::read(layout, key).map_err(failed)? else { return Ok(None) };
-    Ok(sidecar.fitting(&mut file).map_err(failed)?.cloned())
+    let failed = |error| files::failure(error, "open the object", layout.root());
+    let Some((mut file, _)) = layout.open_object(key).map_err(failed)? else { return Ok(None) };
+    let fitting = match Sidecar::read(layout, key) {
+        Ok(Some(sidecar)) => sidecar.fitting(&mut file).map_err(failed)?.cloned(),
+        Ok(None) => None,
+        // What is put now takes its place.
+        Err(failure) if failure.kind() == FailureKind::Damaged => None,
+        Err(failure) => return Err(failure),
+    };
+    let there = file.metadata().map_err(failed)?;
+    Ok(Some(fitting.unwrap_or_else(|| Told::guessed(key, &there))))
 }
 
-/// Deletes the object, then what is told of it, then the directories that are empty now.
+/// Deletes the object, then its metadata, then the directories that are empty now.
 pub(super) fn delete(layout: &Layout, key: &BucketKey) -> Result<(), Failure> {
-    let (path, metadata) = (layout.object(key), layout.metadata(key));
-    let failed = |error| files::failure(error, "delete the object", &path);
-    if !is_there(&path).map_err(failed)? && !is_there(&metadata).map_err(failed)? {
+    let metadata = layout.metadata(key);
+    let failed = |error| files::failure(error, "delete the object", &metadata);
+    let has_metadata = found(fs::symlink_metadata(&metadata)).map_err(failed)?.is_some();
+    if !has_metadata && layout.open_object(key).map_err(failed)?.is_none() {
         return Ok(());
     }
     let _lock = layout.lock(key)?;
-    for file in [&path, &metadata] {
-        match fs::remove_file(file) {
-            Ok(()) => files::sync_directory(layout::parent(file)).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
+    layout
+        .remove(key)
+        .map_err(|error| files::failure(error, "delete an object in", layout.root()))?;
+    if found(fs::remove_file(&metadata)).map_err(failed)?.is_some() {
+        files::sync_directory(super::layout::parent(&metadata)).map_err(failed)?;
     }
     layout.prune(key);
     Ok(())
@@ -167,33 +218,8 @@ pub(super) fn modified_us(there: &Metadata) -> i64 {
     there.mtime().saturating_mul(1_000_000).saturating_add(there.mtime_nsec() / 1_000)
 }
 
-fn open_file(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn is_there(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// The checksum of a file's bytes. The file is at its beginning afterwards as well.
 fn sha256(file: &mut File) -> io::Result<String> {
-    use std::io::Seek;
     let mut hash = Sha256::new();
     let mut piece = vec![0; super::PIECE_BYTES];
     loop {

@@ -1,14 +1,16 @@
 //! Objects that are put in parts.
 //!
 //! ```text
-//! ROOT/uploads/ID/upload.json        what it will be: its key, its type, when it was begun
-//! ROOT/uploads/ID/00002-44136fa3…    its second part, with the SHA-256 of its bytes
+//! .inlet/uploads/ID/upload.json       its key, its type, the moment it was begun
+//! .inlet/uploads/ID/00002-44136fa3…   its second part, with the SHA-256 of its bytes
 //! ```
 //!
 //! A part is written and synced like an object, and renamed into its place. To finish, the parts
 //! are copied one behind the other into a new file, in the kernel where it can, which shares
 //! their blocks where the file system can; so until the object is in its place nothing of the
-//! upload has changed, and a crash or a full disk on the way costs only the copy.
+//! upload has changed, and a crash or a full disk on the way costs only the copy. Beside the
+//! copy, the parts are read: each must be as it was put, and together they give the checksum of
+//! the object.
 //!
 //! What changes an upload holds a lock on its directory, also across processes.
 
@@ -16,13 +18,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use inlet_core::document::{Timestamp, hex, unhex};
+use inlet_core::document::{Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, Finished, Part, PartNumber, Precondition, UploadId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::PIECE_BYTES;
 use super::layout::{self, Layout};
 use super::upload::{Upload, write_small};
 use crate::files;
@@ -32,7 +36,7 @@ const AGE_MAX_US: i64 = 7 * 24 * 3_600 * 1_000_000;
 /// How often the directory of all uploads is made anew where it vanishes.
 const ATTEMPTS_MAX: usize = 16;
 const FORMAT: u32 = 1;
-const ABOUT: &str = "upload.json";
+pub(super) const ABOUT: &str = "upload.json";
 
 /// What is known of an upload.
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,7 +157,6 @@ pub(super) fn finish(
     };
     let failed = |error| files::failure(error, "finish the upload in", &locked.directory);
     let lying = lying(&locked.directory).map_err(failed)?;
-    let mut digests = Sha256::new();
     let mut named = Vec::with_capacity(numbers.len());
     for number in numbers {
         let Ok(at) = lying.binary_search_by_key(number, |one| one.part.number) else {
@@ -161,21 +164,56 @@ pub(super) fn finish(
             return Err(Failure::new(FailureKind::Refused, "finish with", missing)
                 .hint("put the part, or leave its number out"));
         };
-        digests.update(unhex(&lying[at].part.sha256).unwrap_or_default());
         named.push(&lying[at]);
     }
-    let mut whole = Upload::begin(layout)?;
-    for one in &named {
-        let mut part = File::open(&one.path).map_err(failed)?;
-        whole = whole.copy(&mut part, one.part.bytes)?;
-    }
-    let sha256 = format!("{}-{}", hex(&digests.finalize()), named.len());
+    let (copied, hashed) = thread::scope(|scope| {
+        let hashing = scope.spawn(|| checksum(&named));
+        (copy(layout, &named), hashing.join())
+    });
+    let lost = |_| failed(io::Error::other("the thread that hashes panicked"));
+    let (whole, sha256) = (copied?, hashed.map_err(lost)??);
     let content_type = locked.about.content_type.clone();
     let Some(meta) = whole.commit(layout, key, content_type, sha256, now, precondition)? else {
         return Ok(Finished::PreconditionFailed);
     };
     remove(layout, &locked.directory);
     Ok(Finished::Object(meta))
+}
+
+/// A file of the bytes of these parts.
+fn copy(layout: &Layout, parts: &[&Lying]) -> Result<Upload, Failure> {
+    let mut whole = Upload::begin(layout)?;
+    for one in parts {
+        let mut part =
+            File::open(&one.path).map_err(|error| files::failure(error, "read", &one.path))?;
+        whole = whole.copy(&mut part, one.part.bytes)?;
+    }
+    Ok(whole)
+}
+
+/// The SHA-256 of the bytes of these parts, each of which must have its own.
+fn checksum(parts: &[&Lying]) -> Result<String, Failure> {
+    let (mut whole, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
+    for one in parts {
+        let failed = |error| files::failure(error, "read", &one.path);
+        let (mut file, mut part) = (File::open(&one.path).map_err(failed)?, Sha256::new());
+        loop {
+            match file.read(&mut piece).map_err(failed)? {
+                0 => break,
+                read => {
+                    whole.update(&piece[..read]);
+                    part.update(&piece[..read]);
+                }
+            }
+        }
+        if hex(&part.finalize()) != one.part.sha256 {
+            let path = one.path.display().to_string();
+            return Err(Failure::new(FailureKind::Damaged, "finish with the part", path)
+                .because("its bytes are not those that were put")
+                .hint("put the part again"));
+        }
+    }
+    Ok(hex(&whole.finalize()))
 }
 
 /// Removes the upload, if there is such a one.

@@ -162,7 +162,7 @@ impl Upload {
         now: Timestamp,
         precondition: &Precondition,
     ) -> Result<Option<ObjectMeta>, Failure> {
-        let path = layout.object(key);
+        let path = layout.root().join(key.as_str());
         let failed = |error| files::failure(error, "put the object", &path);
         let _lock = layout.lock(key)?;
         let before = meta::current(layout, key)?;
@@ -179,10 +179,10 @@ impl Upload {
         Sidecar { objects: std::iter::once(told).chain(before).collect() }
             .write(layout, key)
             .map_err(failed)?;
-        layout::make_directories(layout::parent(&path)).map_err(failed)?;
-        fs::rename(&self.path, &path).map_err(failed)?;
-        self.committed = true;
-        files::sync_directory(layout::parent(&path)).map_err(failed)?;
+        // Where the directory can't be synced, the file is in its place all the same.
+        let placed = layout.place(&self.path, key);
+        self.committed = placed.is_ok() || !self.path.exists();
+        placed.map_err(failed)?;
         Ok(Some(meta))
     }
 

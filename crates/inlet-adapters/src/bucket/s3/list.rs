@@ -5,7 +5,7 @@ use inlet_core::failure::Failure;
 use inlet_core::ports::{BucketKey, ObjectMeta};
 use tokio::task::JoinSet;
 
-use super::{S3Bucket, failure};
+use super::{S3Bucket, digest, failure};
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 16;
@@ -36,7 +36,7 @@ pub(super) async fn list(
             .map_err(|error| failure::failure(&error, "list", place()))?;
         let keys: Vec<String> =
             said.contents().iter().filter_map(|one| one.key().map(str::to_owned)).collect();
-        start = keys.last().cloned();
+        start = keys.last().map(|last| digest::behind_notes(last).unwrap_or_else(|| last.clone()));
         found.extend(looked_at(bucket, &keys).await?);
         if !said.is_truncated().unwrap_or(false) {
             break;

@@ -8,11 +8,7 @@
 //! | 3,001 to 10,000 | 64 MiB | 492 GiB |
 //!
 //! Two parts are in memory at a time, so they can't grow without end; what is larger than all of
-//! them is refused. The cut follows from the size alone, so that whoever reads the object can
-//! check S3's composite checksum.
-
-use inlet_core::document::hex;
-use sha2::{Digest, Sha256};
+//! them is refused.
 
 /// The size of the first parts, in bytes. An object that is smaller is put in one call.
 pub const PART_BYTES: usize = 8 << 20;
@@ -21,35 +17,10 @@ pub const PART_BYTES: usize = 8 << 20;
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
 pub(super) const PARTS_MAX: i32 = 10_000;
 
-/// The name of the metadatum that says by which rule an object was cut.
-pub(super) const CUT: &str = "inlet-cut";
-/// The rule above.
-pub(super) const CUT_RULE: &str = "1";
-
 /// The size of the part of that number (from 1), in bytes, unless it is the last one.
 pub(super) fn part_bytes(number: i32) -> usize {
     let doublings = ((number.max(1) - 1) / 1_000).min(3);
     PART_BYTES << doublings
-}
-
-/// The composite checksum of parts that come one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct Composite {
-    digests: Sha256,
-    parts: u32,
-}
-
-impl Composite {
-    /// Adds the next part's SHA-256.
-    pub(super) fn add(&mut self, digest: &[u8]) {
-        self.digests.update(digest);
-        self.parts += 1;
-    }
-
-    /// The checksum, as [`ObjectMeta::sha256`](inlet_core::ports::ObjectMeta) has it.
-    pub(super) fn finish(self) -> String {
-        format!("{}-{}", hex(&self.digests.finalize()), self.parts)
-    }
 }
 
 #[cfg(test)]

@@ -18,30 +18,29 @@ use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ByteStream, Clock, ObjectMeta, Precondition, SystemClock};
 use sha2::{Digest, Sha256};
-use tokio::task::JoinHandle;
+use tokio::task::{self, JoinHandle};
 
 use super::condition::{self, Guard, guard};
-use super::parts::{CUT, CUT_RULE, Composite, PART_BYTES, PARTS_MAX, part_bytes};
-use super::{S3Bucket, failure};
+use super::parts::{PART_BYTES, PARTS_MAX, part_bytes};
+use super::{S3Bucket, SHA256, digest, failure};
 
 /// How long sending a part, or making the object from its parts, may take, in seconds: 64 MiB over
 /// a slow line; S3 may take minutes for many parts.
 const ATTEMPT_S: u64 = 300;
 
-/// Puts the whole of `body`, or nothing: `None` where the precondition does not hold.
+/// Puts the whole of `body`, or nothing: `None` where the precondition does not hold. Gives the
+/// object's tag too.
 pub(super) async fn put(
     bucket: &S3Bucket,
     key: &BucketKey,
     content_type: &str,
     body: &mut dyn ByteStream,
     precondition: &Precondition,
-) -> Result<Option<ObjectMeta>, Failure> {
+) -> Result<Option<(ObjectMeta, Option<String>)>, Failure> {
     let mut source = Source { body, rest: Bytes::new() };
     let first = source.part(1).await?;
     let put = if first.len() < PART_BYTES {
-        let bytes = first.len() as u64;
-        let digest = whole(bucket, key, content_type, first, precondition).await?;
-        digest.map(|digest| (bytes, digest))
+        whole(bucket, key, content_type, first, precondition).await?
     } else {
         let upload = Upload::begin(bucket, key, content_type).await?;
         match upload.send(first, &mut source).await {
@@ -52,20 +51,28 @@ pub(super) async fn put(
             }
         }
     };
-    let Some((bytes, sha256)) = put else { return Ok(None) };
+    let Some(Put { bytes, sha256, tag }) = put else { return Ok(None) };
     let (key, content_type) = (key.clone(), content_type.to_owned());
-    Ok(Some(ObjectMeta { key, bytes, content_type, sha256, modified: SystemClock.now() }))
+    let meta = ObjectMeta { key, bytes, content_type, sha256, modified: SystemClock.now() };
+    Ok(Some((meta, tag)))
 }
 
-/// Puts all of it in one call; gives its checksum.
+/// An object that was put.
+struct Put {
+    bytes: u64,
+    sha256: String,
+    tag: Option<String>,
+}
+
+/// Puts all of it in one call.
 async fn whole(
     bucket: &S3Bucket,
     key: &BucketKey,
     content_type: &str,
     bytes: Bytes,
     precondition: &Precondition,
-) -> Result<Option<String>, Failure> {
-    let digest = Sha256::digest(&bytes);
+) -> Result<Option<Put>, Failure> {
+    let (_, digest) = hashed(bytes.clone(), Sha256::new(), bucket.place(key)).await?;
     let Some(mut guard) = guard(bucket, key, precondition).await? else { return Ok(None) };
     loop {
         let said = bucket
@@ -74,6 +81,7 @@ async fn whole(
             .bucket(&bucket.name)
             .key(bucket.object(key))
             .content_type(content_type)
+            .metadata(SHA256, hex(&digest))
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(base64::encode(digest))
             .set_if_match(guard.if_match.clone())
@@ -82,7 +90,11 @@ async fn whole(
             .send()
             .await;
         return match said {
-            Ok(_) => Ok(Some(hex(&digest))),
+            Ok(said) => Ok(Some(Put {
+                bytes: bytes.len() as u64,
+                sha256: hex(&digest),
+                tag: said.e_tag().map(str::to_owned),
+            })),
             Err(error) if guard.is_unknown(&error) => {
                 guard = Guard::default();
                 continue;
@@ -127,14 +139,12 @@ impl Source<'_> {
 struct Sent {
     parts: Vec<CompletedPart>,
     bytes: u64,
-    composite: Composite,
+    hash: Sha256,
 }
 
-/// A part under way, with its size and SHA-256.
+/// A part under way.
 struct UnderWay {
     sending: JoinHandle<Result<CompletedPart, Failure>>,
-    bytes: u64,
-    digest: [u8; 32],
 }
 
 impl Drop for UnderWay {
@@ -172,7 +182,6 @@ impl Upload {
                 .content_type(content_type)
                 .checksum_algorithm(ChecksumAlgorithm::Sha256)
                 .checksum_type(ChecksumType::Composite)
-                .metadata(CUT, CUT_RULE)
                 .send()
                 .await
                 .map_err(|error| failure::failure(&error, "begin to put", place.clone()))?;
@@ -186,7 +195,7 @@ impl Upload {
 
     async fn send(&self, first: Bytes, source: &mut Source<'_>) -> Result<Sent, Failure> {
         let mut sent = Sent::default();
-        let mut under_way = self.start(1, first);
+        let mut under_way = self.start(1, first, &mut sent).await?;
         for number in 2.. {
             let filled = source.part(number).await;
             self.arrived(under_way, &mut sent).await?;
@@ -199,7 +208,7 @@ impl Upload {
                     .hint("it is larger than the 492 GiB that one upload takes"));
             }
             let is_last = bytes.len() < part_bytes(number);
-            under_way = self.start(number, bytes);
+            under_way = self.start(number, bytes, &mut sent).await?;
             if is_last {
                 self.arrived(under_way, &mut sent).await?;
                 break;
@@ -208,8 +217,11 @@ impl Upload {
         Ok(sent)
     }
 
-    fn start(&self, number: i32, bytes: Bytes) -> UnderWay {
-        let (size, digest) = (bytes.len() as u64, Sha256::digest(&bytes));
+    async fn start(&self, number: i32, bytes: Bytes, sent: &mut Sent) -> Result<UnderWay, Failure> {
+        let hash = std::mem::take(&mut sent.hash);
+        let (hash, digest) = hashed(bytes.clone(), hash, self.place.clone()).await?;
+        sent.hash = hash;
+        sent.bytes += bytes.len() as u64;
         let checksum = base64::encode(digest);
         let call = self
             .bucket
@@ -236,7 +248,7 @@ impl Upload {
                 .checksum_sha256(checksum)
                 .build())
         });
-        UnderWay { sending, bytes: size, digest: digest.into() }
+        Ok(UnderWay { sending })
     }
 
     async fn arrived(&self, mut under_way: UnderWay, sent: &mut Sent) -> Result<(), Failure> {
@@ -245,20 +257,18 @@ impl Upload {
                 .because(error))
         });
         sent.parts.push(part?);
-        sent.bytes += under_way.bytes;
-        sent.composite.add(&under_way.digest);
         Ok(())
     }
 
-    /// Makes the object from what was sent; gives its size and checksum.
+    /// Makes the object from what was sent.
     async fn finish(
         self,
         key: &BucketKey,
         sent: Sent,
         precondition: &Precondition,
-    ) -> Result<Option<(u64, String)>, Failure> {
-        let Sent { parts, bytes, composite } = sent;
-        let checksum = composite.finish();
+    ) -> Result<Option<Put>, Failure> {
+        let Sent { parts, bytes, hash } = sent;
+        let sha256 = hex(&hash.finalize());
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let guarded = match guard(&self.bucket, key, precondition).await {
             Ok(Some(guard)) => complete(&self.bucket, key, &self.id, parts, guard).await,
@@ -271,25 +281,36 @@ impl Upload {
                 return Err(failure);
             }
         };
-        let Err(error) = guarded else {
-            self.open.store(false, Ordering::Relaxed);
-            return Ok(Some((bytes, checksum)));
+        let tag = match guarded {
+            Ok(said) => said.e_tag().map(str::to_owned),
+            Err(error) if condition::has_failed(&error) => {
+                self.abandon().await;
+                return Ok(None);
+            }
+            // The answer to an earlier try may have got lost, and the upload is no more.
+            Err(error) if error.code() == Some("NoSuchUpload") => None,
+            Err(error) => {
+                let failure = failure::failure(&error, "finish putting", self.place.clone());
+                self.abandon().await;
+                return Err(failure);
+            }
         };
-        if condition::has_failed(&error) {
-            self.abandon().await;
-            return Ok(None);
-        }
-        // The answer to an earlier try may have got lost, and the upload is no more.
-        if error.code() == Some("NoSuchUpload")
-            && let Ok(Some(there)) = self.bucket.described(key).await
-            && there.sha256 == checksum
-        {
-            self.open.store(false, Ordering::Relaxed);
-            return Ok(Some((bytes, checksum)));
-        }
-        let failure = failure::failure(&error, "finish putting", self.place.clone());
-        self.abandon().await;
-        Err(failure)
+        self.open.store(false, Ordering::Relaxed);
+        let tag = match tag {
+            Some(tag) => tag,
+            None => self.tag_of_own(key, bytes).await?,
+        };
+        digest::note_object(&self.bucket, key, &tag, bytes, &sha256).await?;
+        Ok(Some(Put { bytes, sha256, tag: Some(tag) }))
+    }
+
+    /// The tag of the object that a call made whose answer got lost, if it is there.
+    async fn tag_of_own(&self, key: &BucketKey, bytes: u64) -> Result<String, Failure> {
+        let seen = self.bucket.look(key).await?.filter(|seen| seen.meta.bytes == bytes);
+        seen.and_then(|seen| seen.tag).ok_or_else(|| {
+            Failure::new(FailureKind::Unavailable, "finish putting", self.place.clone())
+                .because("the upload is no more, and the object is not there")
+        })
     }
 
     async fn abandon(self) {
@@ -318,6 +339,21 @@ async fn give_up(client: &Client, name: &str, object: &str, id: &str) {
         let error = failure::failure(&error, "give up putting", format!("s3://{name}/{object}"));
         tracing::warn!(%error, "parts of an unfinished upload are left behind");
     }
+}
+
+/// The hash with `bytes` added, and the SHA-256 of `bytes` alone, made on a thread that may block.
+async fn hashed(
+    bytes: Bytes,
+    mut hash: Sha256,
+    place: String,
+) -> Result<(Sha256, [u8; 32]), Failure> {
+    let hashing = task::spawn_blocking(move || {
+        hash.update(&bytes);
+        (hash, Sha256::digest(&bytes).into())
+    });
+    hashing
+        .await
+        .map_err(|error| Failure::new(FailureKind::Unavailable, "hash", place).because(error))
 }
 
 /// Makes the object from its parts.

@@ -9,8 +9,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BucketKey, ByteRange, ByteStream, FixedBytes, Object, ObjectMeta};
 
 use super::checked::Checked;
-use super::parts::{CUT, CUT_RULE};
-use super::{S3Bucket, checksum, failure, moment};
+use super::{S3Bucket, Sum, failure, media_type, moment, size};
 
 /// Begins to read.
 pub(super) async fn get(
@@ -26,7 +25,7 @@ pub(super) async fn get(
         .get_object()
         .bucket(&bucket.name)
         .key(bucket.object(key))
-        .set_range(range.map(|range| format!("bytes={}-{}", range.first, range.last)))
+        .set_range(range.map(range_text))
         .checksum_mode(ChecksumMode::Enabled)
         .send()
         .await;
@@ -48,27 +47,37 @@ async fn object(
 ) -> Result<Object, Failure> {
     // Of a range S3 tells the size of the range, and the whole's behind the slash.
     let whole = found.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
-    let given = found.content_length().and_then(|bytes| u64::try_from(bytes).ok());
+    let bytes = whole.unwrap_or_else(|| size(found.content_length()));
+    let (said, kind) = (found.checksum_sha256(), found.checksum_type());
+    let sum = bucket.sum(key, said, kind, found.metadata(), found.e_tag(), bytes).await?;
+    let place = bucket.place(key);
+    let body = std::mem::take(&mut found.body);
+    let mut body: Box<dyn ByteStream> = Box::new(Streamed { body, place: place.clone() });
+    if let Sum::Noted(sha256) = &sum
+        && !is_part
+    {
+        body = Box::new(Checked::new(body, sha256.clone(), place));
+    }
     let mut meta = ObjectMeta {
         key: key.clone(),
-        bytes: whole.or(given).unwrap_or(0),
-        content_type: found.content_type().unwrap_or("application/octet-stream").to_owned(),
-        sha256: checksum(found.checksum_sha256(), found.checksum_type(), found.e_tag()),
+        bytes,
+        content_type: media_type(found.content_type()),
+        sha256: sum.into_hex(),
         modified: moment(found.last_modified()),
     };
     if is_part && meta.sha256.is_empty() {
         // S3 leaves it out of the answer to a range.
         meta.sha256 = bucket.described(key).await?.map_or_else(String::new, |meta| meta.sha256);
     }
-    let is_ours = found.metadata().and_then(|all| all.get(CUT)).is_some_and(|by| by == CUT_RULE);
-    let place = bucket.place(key);
-    let body = std::mem::take(&mut found.body);
-    let body = Box::new(Streamed { body, place: place.clone() });
-    if is_ours && !is_part && meta.sha256.contains('-') {
-        let body = Box::new(Checked::new(body, meta.sha256.clone(), place));
-        return Ok(Object { meta, body });
-    }
     Ok(Object { meta, body })
+}
+
+/// A last byte that no object has is left out: not every service counts so far.
+fn range_text(ByteRange { first, last }: ByteRange) -> String {
+    match i64::try_from(last) {
+        Ok(last) => format!("bytes={first}-{last}"),
+        Err(_) => format!("bytes={first}-"),
+    }
 }
 
 fn nothing_of(meta: ObjectMeta) -> Object {

@@ -61,7 +61,9 @@ pub(super) async fn put_part(
     let put = call.app.bucket.put_part(key, &upload, number, &mut part).await;
     let put = put.map_err(|failure| part.blame(failure))?.ok_or(Rejection::UploadUnknown)?;
     let mut answer = answer::json(StatusCode::OK, &described(&put));
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", put.sha256)) {
+    if !put.sha256.is_empty()
+        && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", put.sha256))
+    {
         answer.headers_mut().insert(ETAG, tag);
     }
     Ok(answer)

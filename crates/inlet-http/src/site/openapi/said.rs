@@ -122,9 +122,8 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
         },
         Endpoint::FileGet => Said {
             description: "Gives the file, or the range of it that is asked for; HEAD tells what is \
-                known of it. The ETag is its SHA-256, or of a file that was put in N parts the \
-                SHA-256 over theirs, with -N behind it. With `uploadId` it tells which parts of \
-                the upload were put.",
+                known of it. The ETag is the SHA-256 of its bytes, which Repr-Digest has as well \
+                (RFC 9530). With `uploadId` it tells which parts of the upload were put.",
             answers: &[
                 (200, "The file"),
                 (206, "The range of it"),
@@ -212,7 +211,9 @@ pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
             before: stream=orders,cause=refused. Empty for all"
         }
         "Idempotency-Key" => "1 to 255 visible ASCII characters or spaces",
-        "key" => "The key of the file: segments with / between them, none empty, `.` or `..`",
+        "key" => {
+            "The key of the file: segments with / between them, none empty, `.`, `..` or `.inlet`"
+        }
         "prefix" => "What the keys begin with",
         "uploads" => "Begins an upload in parts; it has no value",
         "uploadId" => "The upload that was begun",

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use indicatif::ProgressBar;
 use inlet_core::document::hex;
+use inlet_core::media_type;
 use inlet_core::ports::PARTS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,7 +71,7 @@ pub(super) fn run(
     let Some(key) = key.or(name) else {
         return Err(Hinted::usage("the key is missing", "name it behind the file").into());
     };
-    let content_type = content_type.unwrap_or_else(|| type_of(key));
+    let content_type = content_type.unwrap_or_else(|| media_type::of_name(key));
     let mut headers = vec![("Content-Type", content_type)];
     if only_new {
         headers.push(("If-None-Match", "*"));
@@ -204,30 +205,4 @@ fn note_path(wanted: &Noted) -> Option<PathBuf> {
     let directory = state.filter(|path| path.is_absolute()).or_else(home)?.join("inlet/uploads");
     let subject = format!("{}\0{}\0{}", wanted.server, wanted.key, wanted.file.display());
     Some(directory.join(format!("{}.json", &hex(&Sha256::digest(subject))[..32])))
-}
-
-/// The media type that a name's ending stands for, of those that are met most.
-fn type_of(name: &str) -> &'static str {
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
-    match &*ending {
-        "json" => "application/json",
-        "ndjson" | "jsonl" => "application/x-ndjson",
-        "txt" | "log" | "md" => "text/plain; charset=utf-8",
-        "csv" => "text/csv; charset=utf-8",
-        "html" | "htm" => "text/html; charset=utf-8",
-        "xml" => "application/xml",
-        "pdf" => "application/pdf",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "svg" => "image/svg+xml",
-        "mp4" => "video/mp4",
-        "mp3" => "audio/mpeg",
-        "zip" => "application/zip",
-        "gz" | "tgz" => "application/gzip",
-        "zst" => "application/zstd",
-        "parquet" => "application/vnd.apache.parquet",
-        _ => "application/octet-stream",
-    }
 }
