@@ -238,9 +238,12 @@ impl DataDirectory {
 
     /// Keeps the text of the first token where only its owner can read it.
     pub(crate) fn keep_token(&self, text: &str) -> anyhow::Result<()> {
-        let path = self.join("token");
-        write(&path, format!("{text}\n").as_bytes(), 0o600)
-            .map_err(|error| unusable("write the first token to", &path, &error))
+        self.keep_private(&self.join("token"), &format!("{text}\n"))
+    }
+
+    /// Writes a file that only its owner can read.
+    pub(crate) fn keep_private(&self, path: &Path, text: &str) -> anyhow::Result<()> {
+        write(path, text.as_bytes(), 0o600).map_err(|error| unusable("write", path, &error))
     }
 
     /// Removes the text of the first token, if it is this one.
@@ -255,12 +258,6 @@ impl DataDirectory {
     /// Where an `up` keeps the token for this machine while it runs, for its instances.
     pub(crate) fn local_token_path(&self) -> PathBuf {
         self.join(crate::control::DIRECTORY).join("token")
-    }
-
-    /// Keeps the token for this machine for the instances of this `up`.
-    pub(crate) fn keep_local_token(&self, text: &str) -> anyhow::Result<()> {
-        let path = self.local_token_path();
-        write(&path, text.as_bytes(), 0o600).map_err(|error| unusable("write", &path, &error))
     }
 
     /// The token for this machine of the `up` whose instance this process is.

@@ -94,7 +94,7 @@ async fn run_in(
     // Opened before the children do: a new store is made once.
     let engines = Engines::open(&settings, &data).await?;
     let local = tokens::local()?;
-    data.keep_local_token(&local)?;
+    data.keep_private(&data.local_token_path(), &local)?;
     let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
     let stop = Stop::new();
     let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
