@@ -75,8 +75,10 @@ BROKEN_BODIES = [
     ("a chunk that is longer than it says", POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n"
      b"0\r\n\r\n"),
     ("a chunk that ends in a line feed", POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n"),
-    ("a chunk's extension, which nobody needs", POST + b"Transfer-Encoding: chunked\r\n\r\n"
-     b"2;a=b\r\n{}\r\n0\r\n\r\n"),
+    ("an extension that ends in a line feed", POST + b"Transfer-Encoding: chunked\r\n\r\n"
+     b"2;a=b\n{}\r\n0\r\n\r\n"),
+    ("extensions without end", POST + b"Transfer-Encoding: chunked\r\n\r\n2;" + b"a" * 40_000
+     + b"\r\n{}\r\n0\r\n\r\n"),
     ("a line feed in a chunk's extension", POST + b"Transfer-Encoding: chunked\r\n\r\n"
      b"2;a\nb\r\n{}\r\n0\r\n\r\n"),
 ]
@@ -87,6 +89,11 @@ ANSWERED = [
      [202, 200]),
     ("a body in chunks with a trailer", POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
      b"0\r\nX-Trailer: 1\r\n\r\n", [202, 200]),
+    ("chunk extensions, which nobody knows", POST + b"Transfer-Encoding: chunked\r\n\r\n"
+     b"2;a=b;c=\"d;e\"\r\n{}\r\n0;f\r\n\r\n", [202, 200]),
+    ("empty lines before a request", b"\r\n\r\n" + GET + b"\r\n\r\n", [200, 200]),
+    ("a check by HTTP/1.0 without a host", b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n"
+     b"\r\n", [200, 200]),
     ("headers that are only for one hop", GET + b"Connection: X-Auth-Token, close-not\r\n"
      b"Keep-Alive: 5\r\nTE: trailers\r\n\r\n", [200, 200]),
     ("no upgrade", GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
@@ -112,7 +119,7 @@ class Malformed(unittest.TestCase):
                     read += chunk
             except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
                 pass
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", read)
+        return [int(status) for status in re.findall(rb"HTTP/1\.[01] ([0-9]{3}) ", read)
                 if status != b"100"]
 
     def test_what_is_ambiguous_is_refused_and_nothing_after_it_is_answered(self):
@@ -139,9 +146,9 @@ class Malformed(unittest.TestCase):
 
     def test_a_head_that_is_too_large_is_refused(self):
         large = GET + b"X: " + b"a" * (1 << 20) + b"\r\n\r\n"
-        self.assertIn(self.statuses(large), ([400], [431]))
+        self.assertEqual(self.statuses(large), [431])
         many = GET + b"".join(b"X-%d: a\r\n" % index for index in range(5_000)) + b"\r\n"
-        self.assertIn(self.statuses(many), ([400], [431]))
+        self.assertEqual(self.statuses(many), [431])
 
     def test_what_a_client_says_of_itself_does_not_get_it_in(self):
         for header in (b"X-Forwarded-For: 127.0.0.1", b"X-Original-URL: /edge/status",

@@ -163,6 +163,9 @@ pub enum Rejection {
     /// The request is not well-formed HTTP.
     #[error("the request is not well-formed: {0}")]
     RequestMalformed(&'static str),
+    /// The header section of the request is too large.
+    #[error("the header section has more bytes or more lines than are taken")]
+    HeadTooLarge,
     /// The header section did not arrive in time.
     #[error("the request did not arrive in time")]
     RequestTimeout,
@@ -253,6 +256,7 @@ impl Rejection {
             Self::NotFound => row(404, "NotFound", "Not found"),
             Self::MethodNotAllowed => row(405, "MethodNotAllowed", "The method is not taken here"),
             Self::RequestMalformed(_) => row(400, "RequestMalformed", "The request is not well-formed"),
+            Self::HeadTooLarge => row(431, "HeadTooLarge", "The header section is too large"),
             Self::RequestTimeout => row(408, "RequestTimeout", "The request took too long"),
             Self::RateLimited { .. } => row(429, "RateLimited", "Too many requests"),
         }

@@ -154,7 +154,8 @@ impl Edge {
     ///
     /// The caller has checked the framing of the message, and has deadlines for what the client
     /// sends and takes; an error of the body that is a
-    /// [`PacedBodyError::Late`](inlet_server::PacedBodyError::Late) is answered `408`. Dropping the future breaks off the request to the backend.
+    /// [`BodyError::Late`](inlet_server::BodyError::Late) is answered `408`. Dropping the future
+    /// breaks off the request to the backend.
     pub async fn call<B>(&self, request: Request<B>, peer: Peer) -> Response<EdgeBody>
     where
         B: Body<Data = Bytes> + Send + 'static,

@@ -112,6 +112,14 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "BodyTimeout", "The body took too long", detail)
     }
 
+    /// The head has more bytes or more lines than are taken.
+    pub(crate) fn head_too_large() -> Self {
+        let detail = "the header section has more bytes or more lines than are taken";
+        let title = "The header section is too large";
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, "HeadTooLarge", title, detail)
+    }
+
     /// The client takes too long to send its head.
     pub(crate) fn request_timeout() -> Self {
         let detail = "the head of the request came too slowly";

@@ -20,10 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, Response, StatusCode, request};
-use hyper::body::Incoming;
-use inlet_server::{
-    Answered, Busy, ConnectionCounters, PacedBody, Refusal, Service, https_location, token_of,
-};
+use inlet_server::{Body, ConnectionCounters, Refusal, Service, https_location, token_of};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -117,31 +114,31 @@ impl Service for EdgeService {
 
     async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
-        connection: Busy,
-    ) -> Answered<EdgeBody> {
-        let peer = Peer { address: connection.address(), is_tls: connection.is_secure() };
-        if let Some(refusal) = connection.refusal_of(request.method()) {
-            let problem = match refusal {
-                Refusal::Malformed(reason) => Problem::malformed(reason),
-                Refusal::Late => Problem::request_timeout(),
-            };
-            let head = request.into_parts().0;
-            return Ok(connection.answer(self.edge.refuse(&head, peer, &problem)));
-        }
-        if let Some(port) = connection.redirects_to() {
-            let head = request.into_parts().0;
-            return Ok(connection.answer(redirect(&self.edge, &head, peer, port)));
+        request: Request<Body>,
+        peer: inlet_server::Peer,
+    ) -> Response<EdgeBody> {
+        let redirects_to = peer.redirects_to;
+        let peer = Peer { address: peer.address, is_tls: peer.is_secure };
+        if let Some(port) = redirects_to {
+            return redirect(&self.edge, &request.into_parts().0, peer, port);
         }
         if request.uri().path().starts_with(OWN) {
             let head = request.into_parts().0;
             let answer = self.own(&head, &peer);
-            let answer = answer.unwrap_or_else(|problem| self.edge.refuse(&head, peer, &problem));
-            return Ok(connection.answer(answer));
+            return answer.unwrap_or_else(|problem| self.edge.refuse(&head, peer, &problem));
         }
-        let request = request.map(|body| PacedBody::new(body, connection.deadlines()));
-        let answer = self.edge.call(request, peer).await;
-        Ok(connection.answer(answer))
+        self.edge.call(request, peer).await
+    }
+
+    fn refuse(&self, refusal: Refusal, peer: inlet_server::Peer) -> Response<EdgeBody> {
+        let problem = match refusal {
+            Refusal::Malformed(reason) => Problem::malformed(reason),
+            Refusal::HeadTooLarge => Problem::head_too_large(),
+            Refusal::Late => Problem::request_timeout(),
+        };
+        let head = Request::new(()).into_parts().0;
+        let peer = Peer { address: peer.address, is_tls: peer.is_secure };
+        self.edge.refuse(&head, peer, &problem)
     }
 
     fn counters(&self) -> &ConnectionCounters {

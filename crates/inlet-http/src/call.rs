@@ -7,10 +7,10 @@ use inlet_core::auth::{Caller, Scope};
 use inlet_core::document::StreamName;
 use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
-use inlet_server::token_of;
+use inlet_server::{Body, token_of};
 
 use crate::app::App;
-use crate::body::{self, RequestBody};
+use crate::body;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::routes::Route;
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     }
 
     /// The body, to the route's limit.
-    pub(crate) async fn body(&self, body: RequestBody<'_>) -> Result<bytes::Bytes, Error> {
+    pub(crate) async fn body(&self, body: Body) -> Result<bytes::Bytes, Error> {
         let bytes_max = self.route.body.bytes_max(self.app.intake.limits());
         if content_length(&self.head.headers).is_some_and(|length| length > bytes_max as u64) {
             return Err(Rejection::BodyTooLarge { limit_bytes: bytes_max }.into());

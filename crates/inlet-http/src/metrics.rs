@@ -24,7 +24,7 @@ const LATENCY_BOUNDS_US: [u64; 12] = [
 
 /// The codes that a request can be refused with, for the label `code`. What is not here is
 /// counted under the last.
-const CODES: [&str; 46] = [
+const CODES: [&str; 47] = [
     "TokenMissing",
     "TokenUnknown",
     "TokenExpired",
@@ -57,6 +57,7 @@ const CODES: [&str; 46] = [
     "NotFound",
     "MethodNotAllowed",
     "RequestMalformed",
+    "HeadTooLarge",
     "RequestTimeout",
     "RateLimited",
     "ChecksumMismatch",

@@ -158,6 +158,7 @@ impl Problem {
             Rejection::NotFound,
             Rejection::MethodNotAllowed,
             Rejection::RequestMalformed("there is no Host"),
+            Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
             Rejection::ParameterInvalid { name: "limit", expected: "a whole number from 1" },
             Rejection::IdInvalid,

@@ -10,16 +10,15 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Collected};
-use hyper::body::{Body, Incoming};
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::rejection::Rejection;
-use inlet_server::{Answered, Busy, ConnectionCounters, ConnectionState, Refusal, Service};
+use inlet_server::{Body, ConnectionCounters, Peer, Refusal, Service};
 
 use crate::answer::{Answer, Content, Handled};
 use crate::app::App;
-use crate::body::{self, RequestBody};
 use crate::call::Call;
 use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem};
@@ -41,30 +40,21 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 impl Service for App {
     type Body = Content;
 
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        connection: Busy,
-    ) -> Answered<Content> {
+    async fn answer(self: Arc<Self>, request: Request<Body>, peer: Peer) -> Answer {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers);
-        let mut body = Some(body);
-        let (row, handled) = match before(&connection, &head) {
+        let (row, handled) = match redirected(&peer, &head) {
             Some(handled) => (Metrics::NO_ROUTE, handled),
-            None => {
-                let body = RequestBody::Coming(&mut body, &connection);
-                handle(&self, connection.is_secure(), &head, body, &id).await
-            }
+            None => handle(&self, peer.is_secure, &head, body, &id).await,
         };
-        let mut answer = self.finished(begun, row, handled, &head, &id);
-        if let Some(unread) = body.filter(|body| !body.is_end_stream())
-            && !body::discarded(unread, &head, &connection, self.intake.budget().share()).await
-            && head.version <= Version::HTTP_11
-        {
-            answer.headers_mut().insert(CONNECTION, CLOSE);
-        }
-        Ok(connection.answer(answer))
+        self.finished(begun, row, handled, &head, &id)
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Peer) -> Answer {
+        let head = Request::new(()).into_parts().0;
+        let handled = refused(rejection(refusal));
+        self.finished(Instant::now(), Metrics::NO_ROUTE, handled, &head, &RequestId::fresh())
     }
 
     fn counters(&self) -> &ConnectionCounters {
@@ -79,7 +69,7 @@ impl App {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers);
-        let (row, handled) = handle(self, true, &head, RequestBody::Whole(body), &id).await;
+        let (row, handled) = handle(self, true, &head, body.into(), &id).await;
         let answer = self.finished(begun, row, handled, &head, &id);
         let (parts, body) = if answer.body().size_hint().lower() > WHOLE_BYTES_MAX {
             let expected = "a range of at most 4 MiB; more does not fit into one answer here";
@@ -167,12 +157,9 @@ fn log_failure(app: &App, failure: &inlet_core::failure::Failure, asked: Asked<'
     );
 }
 
-/// What a connection itself answers: what its framing refuses, and the way to HTTPS.
-fn before(connection: &ConnectionState, head: &Parts) -> Option<Result<Answer, Unhandled>> {
-    if let Some(refusal) = connection.refusal_of(&head.method) {
-        return Some(refused(rejection(refusal)));
-    }
-    let https_port = connection.redirects_to()?;
+/// The way to HTTPS, where the request came to a listener that only redirects there.
+fn redirected(peer: &Peer, head: &Parts) -> Option<Result<Answer, Unhandled>> {
+    let https_port = peer.redirects_to?;
     match routes::find(&head.method, head.uri.path()) {
         Match::Route(route, _) if route.endpoint.is_health() => None,
         // The checks of load balancers, which often name no Host to redirect to.
@@ -189,7 +176,7 @@ async fn handle(
     app: &App,
     is_secure: bool,
     head: &Parts,
-    body: RequestBody<'_>,
+    body: Body,
     id: &RequestId,
 ) -> (usize, Result<Answer, Unhandled>) {
     let (route, parameter) = match routes::find(&head.method, head.uri.path()) {
@@ -220,6 +207,7 @@ fn refused(rejection: Rejection) -> Result<Answer, Unhandled> {
 fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
         Refusal::Malformed(reason) => Rejection::RequestMalformed(reason),
+        Refusal::HeadTooLarge => Rejection::HeadTooLarge,
         Refusal::Late => Rejection::RequestTimeout,
     }
 }
@@ -229,7 +217,7 @@ fn row_of(route: &'static Route) -> usize {
 }
 
 /// The one place where a route meets its handler.
-async fn dispatch(mut call: Call<'_>, body: RequestBody<'_>) -> Handled {
+async fn dispatch(mut call: Call<'_>, body: Body) -> Handled {
     call.authenticate()?;
     match call.route.endpoint {
         Endpoint::Save => api::save::save(&call, body).await,
@@ -246,8 +234,8 @@ async fn dispatch(mut call: Call<'_>, body: RequestBody<'_>) -> Handled {
     }
 }
 
-async fn dispatch_others(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
-    if call.route.body == BodyLimit::None && !body.is_empty() {
+async fn dispatch_others(call: &Call<'_>, body: Body) -> Handled {
+    if call.route.body == BodyLimit::None && !body.is_end_stream() {
         call.body(body).await?;
         return Err(Rejection::BodyTooLarge { limit_bytes: 0 }.into());
     }

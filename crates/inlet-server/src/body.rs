@@ -1,121 +1,165 @@
-//! Bodies that come too slowly, for those who stream them.
+//! The body of a request, as a service reads it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 
-use crate::deadline::Deadlines;
+use crate::deadline::{Deadlines, Pace, PaceTimer};
+use crate::pipe::Pipe;
 
-/// How many frames without a byte a body may have. HTTP/2 lets a client send them for ever.
+/// The most frames without a byte in a body. HTTP/2 lets a client send them for ever.
 const EMPTY_FRAMES_MAX: u32 = 100;
 
 /// Why a body breaks off.
-#[derive(Debug, thiserror::Error)]
-pub enum PacedBodyError {
-    /// It came too slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It came too slowly: see [`Deadlines::body_grace`].
     #[error("the body came too slowly")]
     Late,
-    /// It had too many frames without a byte.
-    #[error("the body has too many empty frames")]
-    EmptyFrames,
-    /// The client broke off, or its framing was wrong.
+    /// Its framing is wrong, for this reason.
+    #[error("the body is not well-formed: {0}")]
+    Malformed(&'static str),
+    /// The client went away, or ended it early.
     #[error("the body broke off")]
-    Broken(#[source] hyper::Error),
+    Incomplete,
 }
 
-/// A client's body that breaks off once the client is late with it.
+/// The body of a request: data alone, without trailers, whatever the protocol.
 ///
-/// A client may be waited for so long in all: [`Deadlines::body_grace`], and a second more for
-/// each [`Deadlines::body_bytes_per_s_min`] that have come; at a stretch never longer than
-/// [`Deadlines::body_grace`], however much has come. Only the time counts in which more was asked
-/// for and not there, so that one is not late whose body is taken slowly.
+/// It is read at the pace of its reader, and breaks off once the client is late with it. Dropped
+/// before its end, the rest is read and dropped by the server where that is little; where it is
+/// much, the connection is closed after the answer, or the stream is reset.
 #[derive(Debug)]
-pub struct PacedBody<B> {
-    body: B,
-    grace: Duration,
-    bytes_per_s_min: u64,
-    bytes: u64,
+pub struct Body(Source);
+
+#[derive(Debug)]
+enum Source {
+    Whole(Bytes),
+    Http1(Arc<Pipe>),
+    Http2(Box<Http2Body>),
+}
+
+#[derive(Debug)]
+struct Http2Body {
+    incoming: Incoming,
+    timer: PaceTimer,
     empty_frames: u32,
-    /// How long it was waited for, up to the wait that is under way.
-    waited: Duration,
-    waiting_since: Option<Instant>,
-    /// Made when the body is first waited for: nearly always it is there with its head. It goes
-    /// off at the deadline, or before it, and is then set anew.
-    sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> PacedBody<B> {
-    /// `body`, with these deadlines.
-    pub fn new(body: B, deadlines: &Deadlines) -> Self {
-        Self {
-            body,
-            grace: deadlines.body_grace,
-            bytes_per_s_min: u64::from(deadlines.body_bytes_per_s_min.max(1)),
-            bytes: 0,
-            empty_frames: 0,
-            waited: Duration::ZERO,
-            waiting_since: None,
-            sleep: None,
+impl Default for Body {
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::whole(bytes)
+    }
+}
+
+impl Body {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self(Source::Whole(bytes))
+    }
+
+    pub(crate) fn http1(pipe: Arc<Pipe>) -> Self {
+        Self(Source::Http1(pipe))
+    }
+
+    pub(crate) fn http2(incoming: Incoming, deadlines: &Deadlines) -> Self {
+        if incoming.is_end_stream() {
+            return Self::default();
+        }
+        let timer = PaceTimer::new(Pace::new(deadlines));
+        Self(Source::Http2(Box::new(Http2Body { incoming, timer, empty_frames: 0 })))
+    }
+
+    /// The next piece, which is never empty; `None` at the end.
+    ///
+    /// # Errors
+    /// [`BodyError`], after which there is nothing more.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Source::Http1(pipe) => pipe.poll_read(cx),
+            Source::Http2(body) => body.poll_piece(cx),
         }
     }
 
-    /// Ready once it was waited for too long.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let earned = Duration::from_secs(self.bytes / self.bytes_per_s_min);
-        let left = (self.grace + earned).saturating_sub(self.waited);
-        let deadline = since + left.min(self.grace);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    /// The same, to be awaited.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, BodyError>> {
+        std::future::poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    /// How many bytes are still to be read, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Whole(bytes) => Some(bytes.len() as u64),
+            Source::Http1(pipe) => pipe.left(),
+            Source::Http2(body) => body.incoming.size_hint().exact(),
+        }
+    }
+}
+
+impl Http2Body {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= deadline {
-                return Poll::Ready(());
+            let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                return self.timer.poll_late(cx).map(|()| Some(Err(BodyError::Late)));
+            };
+            let frame = match next {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            self.timer.came(data.len());
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
             }
-            sleep.as_mut().reset(deadline);
+            self.empty_frames += 1;
+            if self.empty_frames > EMPTY_FRAMES_MAX {
+                let reason = "the body has too many empty frames";
+                return Poll::Ready(Some(Err(BodyError::Malformed(reason))));
+            }
         }
     }
 }
 
-impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for PacedBody<B> {
+impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = PacedBodyError;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, PacedBodyError>>> {
-        let this = &mut *self;
-        let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) else {
-            ready!(this.poll_late(cx));
-            return Poll::Ready(Some(Err(PacedBodyError::Late)));
-        };
-        if let Some(since) = this.waiting_since.take() {
-            this.waited += since.elapsed();
-        }
-        Poll::Ready(match next {
-            None => None,
-            Some(Err(error)) => Some(Err(PacedBodyError::Broken(error))),
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.bytes += bytes as u64;
-                this.empty_frames += u32::from(frame.is_data() && bytes == 0);
-                match this.empty_frames > EMPTY_FRAMES_MAX {
-                    true => Some(Err(PacedBodyError::EmptyFrames)),
-                    false => Some(Ok(frame)),
-                }
-            }
-        })
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Http1(pipe) => pipe.is_over(),
+            Source::Http2(body) => body.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Source::Http1(pipe) = &self.0 {
+            pipe.abandon();
+        }
     }
 }

@@ -1,248 +1,183 @@
 //! One connection, from the socket to its end.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::guarded::{ClientStream, GuardedIo};
-use crate::service::{AnswerBody, Answered, Service as Answering};
-use crate::state::{Busy, ConnectionState};
-use crate::strict::HEAD_BYTES_MAX;
+use crate::client::Client;
+use crate::counters::ConnectionCounters;
+use crate::http1::{Conversation, End};
+use crate::http2;
+use crate::member::Member;
+use crate::peer::Peer;
+use crate::proxy;
+use crate::service::Service;
 use crate::tls::TlsCertificates;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// With this a client that knows that we speak HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Room for the first bytes of a connection: a small request fits.
+const FIRST_ROOM_BYTES: usize = 4 << 10;
 
-/// The largest piece of a body that hyper gathers, in bytes.
-const READ_BYTES_MAX: usize = 256 << 10;
+/// A connection that was just accepted, on `S` as its stream.
+pub(crate) struct Opened<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: Peer,
+    pub(crate) member: Member,
+}
 
-const HTTP2_STREAMS_MAX: u32 = 128;
-/// Streams that a client opened and reset before we took them (CVE-2023-44487).
-const HTTP2_PENDING_RESETS_MAX: usize = 20;
-const HTTP2_LOCAL_RESETS_MAX: usize = 256;
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-const HTTP2_SEND_BYTES_MAX: usize = 256 << 10;
-const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+impl From<Opened<TcpStream>> for Opened<Client<TcpStream>> {
+    fn from(opened: Opened<TcpStream>) -> Self {
+        let Opened { stream, peer, member } = opened;
+        Self { stream: stream.into(), peer, member }
+    }
+}
+
+/// Reads what a proxy says of its client. `None` where the connection is at its end with that.
+pub(crate) async fn read_proxy_header(
+    mut opened: Opened<TcpStream>,
+    counters: &ConnectionCounters,
+) -> Option<Opened<TcpStream>> {
+    let within = opened.member.deadlines().first_byte;
+    let reading = take_proxy_header(&mut opened.stream);
+    match opening(reading, within, &mut opened.member).await {
+        Some(Ok(client)) => {
+            opened.peer.address = client.unwrap_or(opened.peer.address);
+            Some(opened)
+        }
+        Some(Err(error)) => {
+            tracing::debug!(proxy = %opened.peer.address, %error, "no PROXY header");
+            counters.proxy_header_refused();
+            None
+        }
+        None => {
+            counters.timed_out();
+            None
+        }
+    }
+}
+
+/// Takes the header out of the stream, and nothing of what follows it.
+async fn take_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+    let (mut read, mut room) = (Vec::new(), [0; 256]);
+    loop {
+        let taken = read.len();
+        let peeked = stream.peek(&mut room).await?;
+        if peeked == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        read.extend_from_slice(&room[..peeked]);
+        let header = proxy::read(&read).map_err(io::Error::other)?;
+        let of_header = header.map_or(read.len(), |header| header.bytes) - taken;
+        stream.read_exact(&mut room[..of_header]).await?;
+        if let Some(header) = header {
+            return Ok(header.client);
+        }
+    }
+}
 
 /// Serves a connection that begins with a TLS handshake.
-pub(crate) async fn serve_tls<A: Answering>(
-    stream: TcpStream,
+pub(crate) async fn serve_tls<A: Service>(
+    opened: Opened<TcpStream>,
     certificates: TlsCertificates,
     service: Arc<A>,
-    connection: Arc<ConnectionState>,
 ) {
+    let Opened { stream, peer, mut member } = opened;
     let handshake = certificates.acceptor().accept(stream);
-    let deadline = connection.deadlines().handshake;
+    let within = member.deadlines().handshake;
     // What only one stretch of a connection needs is boxed, so that its task is small in the
     // others: there are thousands of them, and nearly all are silent.
-    let stream = match Box::pin(tokio::time::timeout(deadline, handshake)).await {
-        Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(_)) => return service.counters().handshake_failed(),
-        Err(_) => return service.counters().timed_out(),
+    let stream = match Box::pin(opening(handshake, within, &mut member)).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(_)) => return service.counters().handshake_failed(),
+        None => return service.counters().timed_out(),
     };
-    connection.note_secure();
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        Box::pin(serve_http2(stream, &[], service, connection)).await;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let peer = Peer { is_secure: true, ..peer };
+    let opened = Opened { stream: Client::from(stream), peer, member };
+    if is_http2 {
+        Box::pin(http2::serve(opened, BytesMut::new(), service)).await;
     } else {
-        serve_http1(stream, &[], service, connection).await;
+        serve_http1(opened, BytesMut::new(), service).await;
     }
 }
 
 /// Serves a connection in plain text.
-pub(crate) async fn serve_plain<A: Answering>(
-    mut stream: TcpStream,
-    service: Arc<A>,
-    connection: Arc<ConnectionState>,
-) {
-    let begun = watched(read_beginning(&mut stream), |_| {}, &connection).await;
-    match begun {
-        Some(Ok(begun)) if begun == PREFACE => {
-            Box::pin(serve_http2(stream, &begun, service, connection)).await;
+pub(crate) async fn serve_plain<S, A>(mut opened: Opened<Client<S>>, service: Arc<A>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Service,
+{
+    let within = opened.member.deadlines().first_byte;
+    let beginning = read_beginning(&mut opened.stream.stream);
+    match Box::pin(opening(beginning, within, &mut opened.member)).await {
+        Some(Ok(begun)) if begun.starts_with(PREFACE) => {
+            Box::pin(http2::serve(opened, begun, service)).await;
         }
-        Some(Ok(begun)) if !begun.is_empty() => {
-            serve_http1(stream, &begun, service, connection).await;
-        }
+        Some(Ok(begun)) if !begun.is_empty() => serve_http1(opened, begun, service).await,
         Some(_) => {}
         None => service.counters().timed_out(),
     }
 }
 
-/// The first bytes: the preface of HTTP/2, or what tells that it is not.
-async fn read_beginning(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut begun = Vec::with_capacity(PREFACE.len());
+/// The first bytes, as many as tell whether they are the preface of HTTP/2.
+async fn read_beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
+    let mut begun = BytesMut::with_capacity(FIRST_ROOM_BYTES);
     while begun.len() < PREFACE.len() && PREFACE.starts_with(&begun) {
-        let mut room = [0; PREFACE.len()];
-        let read = stream.read(&mut room[..PREFACE.len() - begun.len()]).await?;
-        if read == 0 {
+        if stream.read_buf(&mut begun).await? == 0 {
             break;
         }
-        begun.extend_from_slice(&room[..read]);
     }
     Ok(begun)
 }
 
-/// Serves HTTP/1, and between requests gives hyper's buffers back where the client is silent for
-/// long: of what an idle connection takes they are the greater part.
-async fn serve_http1<S: ClientStream, A: Answering>(
-    stream: S,
-    begun: &[u8],
-    service: Arc<A>,
-    connection: Arc<ConnectionState>,
-) {
-    let mut io = GuardedIo::http1(stream, Arc::clone(&connection), begun);
-    loop {
-        let serving = http1::Builder::new()
-            .max_buf_size(READ_BYTES_MAX)
-            // A client that has sent all it has to send may still wait for the answer.
-            .half_close(true)
-            .serve_connection(TokioIo::new(io), hyper_service(&service, &connection));
-        io = match until_rest(Box::new(serving), &connection).await {
-            Served::Resting(io) => io,
-            Served::Ended => return,
-            Served::TimedOut => return service.counters().timed_out(),
-        };
-        // A connection that is to drain while it rests has nothing to finish.
-        let awakened = poll_fn(|cx| {
-            connection.watch(cx);
-            match connection.is_draining() {
-                true => Poll::Ready(false),
-                false => io.poll_awakened(cx).map(|()| true),
-            }
-        });
-        if !awakened.await {
-            if connection.is_closed() {
-                service.counters().timed_out();
-            }
-            return;
-        }
-        connection.note_resting(false);
-    }
-}
-
-/// How serving a connection came to a stop.
-enum Served<S: ClientStream> {
-    Ended,
-    TimedOut,
-    /// It is silent, and takes no more than its socket until the client says something.
-    Resting(GuardedIo<S>),
-}
-
-/// Serves until the connection ends, is closed by a deadline, or is found to rest.
-async fn until_rest<S, V, B>(
-    serving: Box<http1::Connection<TokioIo<GuardedIo<S>>, V>>,
-    connection: &ConnectionState,
-) -> Served<S>
+async fn serve_http1<S, A>(opened: Opened<Client<S>>, begun: BytesMut, service: Arc<A>)
 where
-    S: ClientStream,
-    V: HttpService<Incoming, ResBody = B, Error = Infallible> + Unpin,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<BoxError>,
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Service,
 {
-    let mut serving = Some(serving);
-    let mut drained = false;
-    poll_fn(|cx| {
-        connection.watch(cx);
-        if connection.is_closed() {
-            return Poll::Ready(Served::TimedOut);
-        }
-        // Looked at again here, where no request can begin in between.
-        if connection.is_resting()
-            && connection.is_quiet()
-            && let Some(serving) = serving.take()
-        {
-            let parts = serving.into_parts();
-            let mut io = parts.io.into_inner();
-            io.give_back(&parts.read_buf);
-            return Poll::Ready(Served::Resting(io));
-        }
-        let Some(serving) = serving.as_mut() else { return Poll::Ready(Served::Ended) };
-        if connection.is_draining() && !std::mem::replace(&mut drained, true) {
-            Pin::new(&mut **serving).graceful_shutdown();
-        }
-        Pin::new(&mut **serving).poll(cx).map(|_| Served::Ended)
-    })
-    .await
-}
-
-async fn serve_http2<S: ClientStream, A: Answering>(
-    stream: S,
-    begun: &[u8],
-    service: Arc<A>,
-    connection: Arc<ConnectionState>,
-) {
-    connection.note_http2();
-    let io = TokioIo::new(GuardedIo::http2(stream, Arc::clone(&connection), begun));
-    let head_bytes_max = u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX);
-    let serving = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(HTTP2_LOCAL_RESETS_MAX)
-        .max_header_list_size(head_bytes_max)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
-        .keep_alive_interval(HTTP2_PING_EVERY)
-        .keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .serve_connection(io, hyper_service(&service, &connection));
-    if watched(serving, |serving| serving.graceful_shutdown(), &connection).await.is_none() {
+    let peer = opened.peer;
+    let begin = |request| Arc::clone(&service).answer(request, peer);
+    let mut conversation = Conversation::new(opened, begun, Arc::clone(&service));
+    if poll_fn(|cx| conversation.poll(cx, &begin)).await == End::TimedOut {
         service.counters().timed_out();
     }
 }
 
-fn hyper_service<A: Answering>(
-    service: &Arc<A>,
-    connection: &Arc<ConnectionState>,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<AnswerBody<A::Body>>,
-    Error = Infallible,
-    Future = impl Future<Output = Answered<A::Body>> + Send + use<A>,
-> + Unpin
-+ use<A> {
-    let (service, connection) = (Arc::clone(service), Arc::clone(connection));
-    service_fn(move |request| {
-        Arc::clone(&service).answer(request, Busy::begin(Arc::clone(&connection)))
-    })
-}
-
-/// Runs `serving` until it ends or the connection is closed by a deadline (`None`). Once the
-/// connection is to drain, `drain` is called, once.
-async fn watched<F: Future>(
-    serving: F,
-    drain: impl FnOnce(Pin<&mut F>),
-    connection: &ConnectionState,
+/// Waits for what a connection begins with: no longer than `within`, nor, once its lane is to
+/// finish, than a first request is waited for. `None` where that is over.
+async fn opening<F: Future>(
+    beginning: F,
+    within: Duration,
+    member: &mut Member,
 ) -> Option<F::Output> {
-    let mut serving = pin!(serving);
-    let mut drain = Some(drain);
+    let mut beginning = pin!(beginning);
+    let deadline = Instant::now() + within;
+    let mut timer = pin!(tokio::time::sleep_until(deadline));
+    let first_request = member.deadlines().first_request;
     poll_fn(|cx| {
-        connection.watch(cx);
-        if connection.is_closed() {
+        member.watch(cx);
+        if member.is_closed() {
             return Poll::Ready(None);
         }
-        if connection.is_draining()
-            && let Some(drain) = drain.take()
-        {
-            drain(serving.as_mut());
+        if let Poll::Ready(begun) = beginning.as_mut().poll(cx) {
+            return Poll::Ready(Some(begun));
         }
-        serving.as_mut().poll(cx).map(Some)
+        if let Some(since) = member.draining_since()
+            && since + first_request < timer.deadline()
+        {
+            timer.as_mut().reset(since + first_request);
+        }
+        Pin::new(&mut timer).poll(cx).map(|()| None)
     })
     .await
 }

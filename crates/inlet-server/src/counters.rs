@@ -10,6 +10,7 @@ pub struct ConnectionCounters {
     refused: AtomicU64,
     timed_out: AtomicU64,
     handshakes_failed: AtomicU64,
+    proxy_headers_refused: AtomicU64,
     accept_errors: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ impl ConnectionCounters {
     }
 
     /// All of them, in the order in which they are shown.
-    pub fn figures(&self) -> [Figure; 6] {
+    pub fn figures(&self) -> [Figure; 7] {
         let counter = |name, help, counter: &AtomicU64| Figure {
             name,
             kind: "counter",
@@ -64,6 +65,11 @@ impl ConnectionCounters {
                 &self.handshakes_failed,
             ),
             counter(
+                "inlet_proxy_headers_refused_total",
+                "Connections closed for a PROXY header that was missing or wrong.",
+                &self.proxy_headers_refused,
+            ),
+            counter(
                 "inlet_accept_errors_total",
                 "Times the system gave no connection.",
                 &self.accept_errors,
@@ -90,6 +96,10 @@ impl ConnectionCounters {
 
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn proxy_header_refused(&self) {
+        self.proxy_headers_refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn accept_failed(&self) {

@@ -1,43 +1,49 @@
-//! When what is late is closed.
+//! Time limits of connections, and the two rules that need more than a moment: the pace of a body
+//! and of a reader.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::state::{ConnectionState, LaneState, Verdict};
+use tokio::time::{Instant, Sleep};
 
-/// How long a connection may take for what. Those without a word of their own are kept by a
-/// sweep, and are late by up to one [`Deadlines::sweep_every`].
+/// Time limits of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For the TLS handshake. Default 10 s.
+    /// TLS handshake. Default 10 s.
     pub handshake: Duration,
-    /// For silence after connecting or after the handshake. Default 10 s.
+    /// Silence after connecting, or after the handshake. Default 10 s.
     pub first_byte: Duration,
-    /// For a head, from its first byte to its last; sending slowly does not extend it.
+    /// A head, from its first byte to its last; sending slowly does not extend it.
     /// Default 10 s.
     pub head: Duration,
-    /// For silence between requests. Default 75 s.
+    /// Silence between requests. Default 620 s: longer than the clients and balancers that keep
+    /// connections for reuse do, the longest of which keep them for 600 s. A connection that its
+    /// server closes first costs such a client a failed request.
     pub idle: Duration,
-    /// For silence between requests before buffers are given back. Default 3 s.
+    /// Silence between requests until buffers are given back. Default 3 s.
     pub rest: Duration,
-    /// For a body, however small, from when it is asked for. Default 30 s.
+    /// Waiting for a body, at a stretch and, with [`Deadlines::body_bytes_per_s_min`], in all.
+    /// Default 30 s.
     pub body_grace: Duration,
-    /// A body has a second more for each so many bytes that have come. Default 4,096.
+    /// Minimum upload rate beyond the grace period, in bytes per second. Default 4,096.
     pub body_bytes_per_s_min: u32,
-    /// For a client that takes nothing of our answer; pauses add up. Default 30 s.
+    /// Waiting for a client to take more of an answer; pauses add up. Default 30 s.
     pub write: Duration,
-    /// A second less counts of those pauses for each so many bytes that the client takes.
-    /// Default 4,096.
+    /// Download rate that makes up for pauses, in bytes per second. Default 4,096.
     pub write_bytes_per_s_min: u32,
-    /// For reading and dropping what a refused client still sends, so that it gets to read why.
+    /// Waiting for the rest of a small body that nobody reads, before the answer, so that the
+    /// connection can be used again. Default 1 s.
+    pub discard: Duration,
+    /// Reading and dropping what a refused client still sends, so that it gets to read the answer.
     /// Default 2 s.
     pub linger: Duration,
-    /// For the first request of a connection that is new when the shutdown begins. Default 1 s.
+    /// From the beginning of a shutdown, the wait for a request, a handshake or a head that was
+    /// under way. Default 1 s.
     pub first_request: Duration,
-    /// For finishing what was accepted once the shutdown has begun. Default 30 s.
+    /// From the beginning of a shutdown, the wait for everything that was accepted.
+    /// Default 30 s.
     pub drain: Duration,
-    /// How often connections are looked at. Default 500 ms.
-    pub sweep_every: Duration,
 }
 
 impl Default for Deadlines {
@@ -46,162 +52,180 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
+            idle: Duration::from_secs(620),
             rest: Duration::from_secs(3),
             body_grace: Duration::from_secs(30),
             body_bytes_per_s_min: 4_096,
             write: Duration::from_secs(30),
             write_bytes_per_s_min: 4_096,
+            discard: Duration::from_secs(1),
             linger: Duration::from_secs(2),
             first_request: Duration::from_secs(1),
             drain: Duration::from_secs(30),
-            sweep_every: Duration::from_millis(500),
         }
     }
 }
 
-/// What a connection is at, in milliseconds of its lane's clock; 0 where it is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) busy: bool,
-    /// Whether anything was ever served.
-    pub(crate) served: bool,
-    pub(crate) http2: bool,
-    pub(crate) resting: bool,
-    pub(crate) quiet_since_ms: u64,
-    pub(crate) head_since_ms: u64,
-    pub(crate) blocked_since_ms: u64,
-    /// How long it was blocked before that, less what it has made up for; not a moment.
-    pub(crate) behind_ms: u64,
-    /// Since when nobody asks for the pieces of answers that are there.
-    pub(crate) owed_since_ms: u64,
-    pub(crate) linger_since_ms: u64,
+/// The pace of a body: a client may be waited for [`Deadlines::body_grace`] in all and a second
+/// more for each [`Deadlines::body_bytes_per_s_min`] that have come, and at a stretch never longer
+/// than the grace. Only the time counts in which more was asked for and not there, so that no
+/// client is late whose body is read slowly.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    grace: Duration,
+    bytes_per_s_min: u64,
+    bytes: u64,
+    /// Before the wait that is under way.
+    waited: Duration,
+    waiting_since: Option<Instant>,
 }
 
-/// What is to be done about a connection that stands so.
-pub(crate) fn judge(standing: Standing, now_ms: u64, deadlines: &Deadlines) -> Option<Verdict> {
-    let past = |since_ms: u64, deadline: Duration| {
-        since_ms != 0 && u128::from(now_ms.saturating_sub(since_ms)) >= deadline.as_millis()
-    };
-    if past(standing.linger_since_ms, deadlines.linger) {
-        return Some(Verdict::Close);
+impl Pace {
+    pub(crate) fn new(deadlines: &Deadlines) -> Self {
+        Self {
+            grace: deadlines.body_grace,
+            bytes_per_s_min: u64::from(deadlines.body_bytes_per_s_min.max(1)),
+            bytes: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+        }
     }
-    let written = deadlines.write.saturating_sub(Duration::from_millis(standing.behind_ms));
-    if past(standing.blocked_since_ms, written) {
-        return Some(Verdict::Reset);
+
+    /// Notes that so many bytes came.
+    pub(crate) fn came(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
     }
-    // With HTTP/2 a client shuts the windows of its streams and leaves the socket open.
-    if standing.http2 && past(standing.owed_since_ms, deadlines.write) {
-        return Some(Verdict::Reset);
+
+    /// Notes that more is waited for.
+    pub(crate) fn wait(&mut self) {
+        self.waiting_since.get_or_insert_with(Instant::now);
     }
-    if standing.busy || standing.blocked_since_ms != 0 || standing.linger_since_ms != 0 {
-        return None;
+
+    /// When the client is late, if it is waited for.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let earned = Duration::from_secs(self.bytes / self.bytes_per_s_min);
+        let left = (self.grace + earned).saturating_sub(self.waited);
+        self.waiting_since.map(|since| since + left.min(self.grace))
     }
-    if standing.head_since_ms != 0 {
-        return past(standing.head_since_ms, deadlines.head).then_some(Verdict::RefuseLate);
-    }
-    let silence = if standing.served { deadlines.idle } else { deadlines.first_byte };
-    if !past(standing.quiet_since_ms, silence) {
-        let may_rest = standing.served && !standing.http2 && !standing.resting;
-        let rests = may_rest && past(standing.quiet_since_ms, deadlines.rest);
-        return rests.then_some(Verdict::Rest);
-    }
-    // A client that speaks HTTP/2 is told first, so that it sends nothing that would be lost.
-    if standing.http2
-        && standing.served
-        && !past(standing.quiet_since_ms, silence + deadlines.write)
-    {
-        return Some(Verdict::Drain);
-    }
-    Some(Verdict::Close)
 }
 
-/// Looks at all connections of a lane, for ever.
-pub(crate) async fn sweep(lane: Arc<LaneState>) {
-    let mut ticks = tokio::time::interval(lane.deadlines().sweep_every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now_ms = lane.advance_clock();
-        lane.drain_due(now_ms);
-        lane.for_each(|connection: &ConnectionState| {
-            if let Some(verdict) = judge(connection.standing(), now_ms, lane.deadlines()) {
-                connection.pass(verdict);
+/// A pace with a timer of its own, for a body that its connection does not watch.
+#[derive(Debug)]
+pub(crate) struct PaceTimer {
+    pace: Pace,
+    /// Made when the body is first waited for: nearly always it is there with its head. It goes
+    /// off at the deadline, or before it, and is then set anew.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl PaceTimer {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { pace, sleep: None }
+    }
+
+    pub(crate) fn came(&mut self, bytes: usize) {
+        self.pace.came(bytes);
+    }
+
+    /// Ready once the client is late.
+    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pace.wait();
+        let Some(deadline) = self.pace.deadline() else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
             }
-        });
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The pace of a client that reads: the time in which it takes nothing adds up over an answer, and
+/// what it takes is set against that, at [`Deadlines::write_bytes_per_s_min`]. Otherwise a client
+/// that takes a byte now and then could have an answer held for it without end.
+#[derive(Debug, Default)]
+pub(crate) struct Stall {
+    blocked_since: Option<Instant>,
+    /// Before the pause that is under way.
+    behind: Duration,
+}
+
+impl Stall {
+    /// Notes that the client takes nothing.
+    pub(crate) fn blocked(&mut self) {
+        self.blocked_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that the client took so many bytes.
+    pub(crate) fn took(&mut self, bytes: usize, deadlines: &Deadlines) {
+        if self.blocked_since.is_none() && self.behind.is_zero() {
+            return;
+        }
+        if let Some(since) = self.blocked_since.take() {
+            self.behind += since.elapsed();
+        }
+        let rate = u64::from(deadlines.write_bytes_per_s_min.max(1));
+        let made_up = Duration::from_millis((bytes as u64).saturating_mul(1_000) / rate);
+        self.behind = self.behind.saturating_sub(made_up);
+    }
+
+    /// When the client is given up, if it takes nothing.
+    pub(crate) fn deadline(&self, deadlines: &Deadlines) -> Option<Instant> {
+        self.blocked_since.map(|since| since + deadlines.write.saturating_sub(self.behind))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    const FRESH: Standing = Standing {
-        busy: false,
-        served: false,
-        http2: false,
-        resting: false,
-        quiet_since_ms: 1,
-        head_since_ms: 0,
-        blocked_since_ms: 0,
-        behind_ms: 0,
-        owed_since_ms: 0,
-        linger_since_ms: 0,
-    };
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn after(standing: Standing, seconds: u64) -> Option<Verdict> {
-        judge(standing, 1 + seconds * 1000, &Deadlines::default())
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_its_grace_and_a_second_more_for_what_has_come() {
+        let mut pace = Pace::new(&Deadlines::default());
+        assert_eq!(pace.deadline(), None, "nobody waits for it");
+        pace.wait();
+        assert_eq!(pace.deadline(), Some(Instant::now() + 30 * SECOND));
+        advance(20 * SECOND).await;
+        pace.came(4_096 * 5);
+        assert_eq!(pace.deadline(), None);
+        advance(600 * SECOND).await;
+        pace.wait();
+        assert_eq!(pace.deadline(), Some(Instant::now() + 15 * SECOND), "30 + 5 - 20");
     }
 
-    #[test]
-    fn silence_is_borne_longer_between_requests_than_before_the_first() {
-        assert_eq!(after(FRESH, 9), None);
-        assert_eq!(after(FRESH, 10), Some(Verdict::Close));
-        let idle = Standing { served: true, ..FRESH };
-        assert_eq!(after(idle, 2), None);
-        assert_eq!(after(idle, 3), Some(Verdict::Rest));
-        assert_eq!(after(Standing { resting: true, ..idle }, 74), None);
-        assert_eq!(after(idle, 75), Some(Verdict::Close));
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_not_waited_for_longer_than_its_grace_at_a_stretch() {
+        let mut pace = Pace::new(&Deadlines::default());
+        pace.came(100 << 20);
+        pace.wait();
+        assert_eq!(pace.deadline(), Some(Instant::now() + 30 * SECOND));
     }
 
-    #[test]
-    fn a_head_has_ten_seconds_in_all() {
-        let head = Standing { served: true, head_since_ms: 1, quiet_since_ms: 9_000, ..FRESH };
-        assert_eq!(after(head, 9), None);
-        assert_eq!(after(head, 10), Some(Verdict::RefuseLate));
-    }
-
-    #[test]
-    fn a_request_being_handled_is_left_alone_and_a_client_that_does_not_read_is_not() {
-        let busy = Standing { busy: true, ..FRESH };
-        assert_eq!(after(busy, 3600), None);
-        assert_eq!(after(Standing { blocked_since_ms: 1, ..busy }, 30), Some(Verdict::Reset));
-        let writing = Standing { served: true, blocked_since_ms: 90_000, ..FRESH };
-        assert_eq!(after(writing, 100), None, "a slow reader is not idle");
-    }
-
-    #[test]
-    fn pauses_of_a_client_that_takes_a_little_now_and_then_add_up() {
-        let blocked = Standing { busy: true, blocked_since_ms: 1, behind_ms: 25_000, ..FRESH };
-        assert_eq!(after(blocked, 4), None);
-        assert_eq!(after(blocked, 5), Some(Verdict::Reset));
-        let unblocked = Standing { blocked_since_ms: 0, behind_ms: 60_000, ..blocked };
-        assert_eq!(after(unblocked, 600), None, "it waits for us");
-    }
-
-    #[test]
-    fn a_client_of_http2_that_shuts_its_windows_is_not_waited_for() {
-        let shut = Standing { busy: true, http2: true, owed_since_ms: 1, ..FRESH };
-        assert_eq!(after(shut, 29), None);
-        assert_eq!(after(shut, 30), Some(Verdict::Reset));
-        let http1 = Standing { http2: false, ..shut };
-        assert_eq!(after(http1, 600), None, "its socket tells");
-    }
-
-    #[test]
-    fn http2_is_told_before_it_is_closed() {
-        let idle = Standing { served: true, http2: true, ..FRESH };
-        assert_eq!(after(idle, 75), Some(Verdict::Drain));
-        assert_eq!(after(idle, 105), Some(Verdict::Close));
+    #[tokio::test(start_paused = true)]
+    async fn pauses_of_a_client_that_takes_a_little_now_and_then_add_up() {
+        let deadlines = Deadlines::default();
+        let mut stall = Stall::default();
+        stall.took(1, &deadlines);
+        assert_eq!(stall.deadline(&deadlines), None);
+        stall.blocked();
+        assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 30 * SECOND));
+        advance(25 * SECOND).await;
+        stall.took(1, &deadlines);
+        assert_eq!(stall.deadline(&deadlines), None, "it waits for us");
+        advance(600 * SECOND).await;
+        stall.blocked();
+        assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 5 * SECOND));
+        stall.took(4_096 * 10, &deadlines);
+        stall.blocked();
+        assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 15 * SECOND));
     }
 }

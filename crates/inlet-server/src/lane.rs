@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::census::Place;
-use crate::connection;
-use crate::deadline;
+use crate::connection::{self, Opened};
+use crate::member::LaneState;
+use crate::peer::Peer;
 use crate::server::{Server, Transport};
 use crate::service::Service;
 use crate::shutdown::Shutdown;
-use crate::state::{ConnectionState, LaneState, Peer};
 
 /// How many sockets may wait for a lane to take them.
 const HANDED_MAX: usize = 1_024;
@@ -26,6 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Lane<S> {
     server: Server<S>,
     transport: Transport,
+    proxies: Arc<[IpNet]>,
     source: Source,
     /// How many connections each lane has; this one's is at `index`.
     loads: Arc<[AtomicUsize]>,
@@ -50,7 +52,7 @@ struct Load<S: Service> {
     loads: Arc<[AtomicUsize]>,
     index: usize,
     service: Arc<S>,
-    _place: Place,
+    place: Place,
 }
 
 impl<S: Service> Lane<S> {
@@ -58,6 +60,7 @@ impl<S: Service> Lane<S> {
         server: &Server<S>,
         listener: StdListener,
         transport: &Transport,
+        proxies: &Arc<[IpNet]>,
         count: usize,
     ) -> Vec<Self> {
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
@@ -70,6 +73,7 @@ impl<S: Service> Lane<S> {
             .map(|(index, source)| Self {
                 server: server.clone(),
                 transport: transport.clone(),
+                proxies: Arc::clone(proxies),
                 source,
                 loads: Arc::clone(&loads),
                 index,
@@ -85,7 +89,6 @@ impl<S: Service> Lane<S> {
     /// Where the listener can't be used by the runtime.
     pub async fn serve(self, shutdown: Shutdown) -> io::Result<()> {
         let state = Arc::new(LaneState::new(Arc::clone(&self.server.options)));
-        let sweeper = tokio::spawn(deadline::sweep(Arc::clone(&state)));
         let served = self.take_connections(&state, &shutdown).await;
         state.drain();
         if tokio::time::timeout(state.deadlines().drain, state.emptied()).await.is_err() {
@@ -94,14 +97,13 @@ impl<S: Service> Lane<S> {
             // Their tasks end when they are next polled, which is now.
             drop(tokio::time::timeout(ACCEPT_PAUSE, state.emptied()).await);
         }
-        sweeper.abort();
         served
     }
 
     /// Takes connections until the shutdown begins.
     async fn take_connections(self, state: &Arc<LaneState>, shutdown: &Shutdown) -> io::Result<()> {
-        let Self { server, transport, source, loads, index } = self;
-        let lane = Taker { server, transport, loads, index, state };
+        let Self { server, transport, proxies, source, loads, index } = self;
+        let lane = Taker { server, transport, proxies, loads, index, state };
         match source {
             Source::Listener { listener, others } => {
                 let listener = TcpListener::from_std(listener)?;
@@ -130,6 +132,7 @@ impl<S: Service> Lane<S> {
 struct Taker<'a, S> {
     server: Server<S>,
     transport: Transport,
+    proxies: Arc<[IpNet]>,
     loads: Arc<[AtomicUsize]>,
     index: usize,
     state: &'a Arc<LaneState>,
@@ -140,7 +143,7 @@ impl<S: Service> Taker<'_, S> {
         let counters = self.server.service.counters();
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => match self.server.census.admit(address.ip()) {
+                Ok((stream, address)) => match self.admit(address.ip()) {
                     Some(place) => self.place(stream, address.ip(), place, others),
                     None => {
                         // Closed at once: over TLS an answer would cost what the cap is to save.
@@ -156,6 +159,18 @@ impl<S: Service> Taker<'_, S> {
                 }
             }
         }
+    }
+
+    /// A place for a connection from `address`, if there is one. That of a proxy is counted for
+    /// its client, once that is known.
+    fn admit(&self, address: IpAddr) -> Option<Place> {
+        let mut place = self.server.census.admit()?;
+        (self.is_proxy(address) || place.count_for(address)).then_some(place)
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|network| network.contains(&address))
     }
 
     /// Gives a connection to the lane with the fewest.
@@ -197,11 +212,11 @@ impl<S: Service> Taker<'_, S> {
     fn spawn(&self, stream: TcpStream, address: IpAddr, place: Place) {
         let service = Arc::clone(&self.server.service);
         service.counters().opened();
-        let load = Load {
+        let mut load = Load {
             loads: Arc::clone(&self.loads),
             index: self.index,
             service: Arc::clone(&service),
-            _place: place,
+            place,
         };
         if stream.set_nodelay(true).is_err() {
             // It is closed already.
@@ -211,24 +226,29 @@ impl<S: Service> Taker<'_, S> {
             Transport::Tls(_) | Transport::Plain => None,
             Transport::Redirect { https_port } => Some(https_port),
         };
-        let connection = ConnectionState::open(self.state, Peer { address, redirects_to });
-        match &self.transport {
-            Transport::Tls(certificates) => {
-                let certificates = certificates.clone();
-                let serving = connection::serve_tls(stream, certificates, service, connection);
-                tokio::spawn(with_load(serving, load));
+        let peer = Peer { address, is_secure: false, redirects_to };
+        let mut opened = Opened { stream, peer, member: self.state.join() };
+        let is_proxy = self.is_proxy(address);
+        let certificates = match &self.transport {
+            Transport::Tls(certificates) => Some(certificates.clone()),
+            Transport::Plain | Transport::Redirect { .. } => None,
+        };
+        tokio::spawn(async move {
+            if is_proxy {
+                // Boxed, as all that only a stretch of a connection needs.
+                match Box::pin(connection::read_proxy_header(opened, service.counters())).await {
+                    Some(behind) if load.place.count_for(behind.peer.address) => opened = behind,
+                    Some(_) => return service.counters().refused(),
+                    None => return,
+                }
             }
-            Transport::Plain | Transport::Redirect { .. } => {
-                let serving = connection::serve_plain(stream, service, connection);
-                tokio::spawn(with_load(serving, load));
+            match certificates {
+                Some(certificates) => connection::serve_tls(opened, certificates, service).await,
+                None => connection::serve_plain(opened.into(), service).await,
             }
-        }
+            drop(load);
+        });
     }
-}
-
-async fn with_load<S: Service>(serving: impl Future<Output = ()>, load: Load<S>) {
-    serving.await;
-    drop(load);
 }
 
 impl<S: Service> Drop for Load<S> {

@@ -1,8 +1,8 @@
-//! The HTTP server that Inlet's faces stand on: the API's and the edge's.
+//! The HTTP server that Inlet's front doors stand on: the API's and the edge's.
 //!
-//! It owns accept loops, caps, deadlines, TLS, and a strict check of the bytes of HTTP/1 before
-//! hyper sees them. It imports no other crate of Inlet. What answers is a [`Service`]; the server
-//! is compiled for each, and calls it without a box or a table in between. Use it like this:
+//! It owns accept loops, caps, deadlines, TLS and HTTP/1; HTTP/2 is hyper's. It imports no other
+//! crate of Inlet. Requests are answered by a [`Service`]: the server is generic over it, without
+//! boxes or tables in between.
 //!
 //! ```text
 //! let server = Server::new(Arc::new(service), ServerOptions::default());
@@ -18,54 +18,56 @@
 //!                 ├─ hands sockets to lane 1 ─ serves
 //!                 └─ …                         each to the lane with the fewest
 //!
-//! socket → (TLS) → GuardedIo: strict framing, stalled writes → hyper → Service → answer
-//!                       └ ConnectionState ┘
-//!                              └ swept twice a second against the deadlines
+//! socket → (TLS) → http1: one buffer in, one out ─┬→ Service → answer
+//!               └→ http2: hyper ──────────────────┘
 //! ```
 //!
 //! One acceptor that hands sockets out was chosen over a listener a thread (`SO_REUSEPORT`):
 //! those are filled by a hash, and with 64 connections on two threads one thread easily gets 40.
 //!
-//! Deadlines need no timer a request: a connection notes when it fell silent or was blocked, by a
-//! coarse clock, and a sweeper a lane looks at all of them. Only a body that is not there with
-//! its head gets a timer of its own ([`PacedBody`]).
+//! A connection keeps its deadlines itself, with one timer that is not set for each request: it
+//! goes off early, looks, and is set anew.
 //!
 //! Invariants:
-//! - A request's framing is checked before hyper sees it.
-//! - No connection, head, answer or silence lasts without a deadline; a body has one where its
-//!   reader sees to it ([`PacedBody`]).
-//! - A connection whose answer is still being sent is busy, and is not taken for idle.
+//! - A request whose framing two servers could read in two ways is refused, and nothing after it is
+//!   read as a request. The odd cases stand in a table in `http1.rs`.
+//! - No connection, head, body, answer or silence lasts without a deadline.
+//! - A connection whose answer is still being sent is not taken for idle.
 //!
-//! Start reading at `server.rs`, then `service.rs`, then `lane.rs`.
+//! Start reading at `server.rs`, then `service.rs`, `lane.rs`, `connection.rs` and `http1.rs`.
 
 mod body;
 mod census;
+mod client;
 mod connection;
 mod counters;
 mod credential;
 mod deadline;
 mod error_class;
-mod guarded;
+mod http1;
+mod http2;
 mod lane;
+mod member;
 mod pages;
+mod peer;
+mod pipe;
+mod proxy;
 mod redirect;
 mod server;
 mod service;
 mod shutdown;
-mod state;
-mod strict;
 mod tls;
 
-pub use body::{PacedBody, PacedBodyError};
+pub use body::{Body, BodyError};
 pub use counters::{ConnectionCounters, Figure};
 pub use credential::{TokensDiffer, token_of};
 pub use deadline::Deadlines;
 pub use error_class::error_class;
 pub use lane::Lane;
 pub use pages::{ErrorPages, PagesError, fill};
+pub use peer::{Peer, Refusal};
 pub use redirect::https_location;
 pub use server::{Server, ServerOptions, Transport};
-pub use service::{AnswerBody, Answered, Service};
+pub use service::Service;
 pub use shutdown::Shutdown;
-pub use state::{Busy, ConnectionState, Refusal};
 pub use tls::{TlsCertificates, TlsError};

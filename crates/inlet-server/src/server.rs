@@ -1,12 +1,20 @@
 //! A server: its limits, its listeners, and the lanes that serve them.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::census::Census;
+use crate::client::Client;
+use crate::connection::{self, Opened};
 use crate::deadline::Deadlines;
 use crate::lane::Lane;
+use crate::member::LaneState;
+use crate::peer::Peer;
 use crate::service::Service;
 use crate::shutdown::Shutdown;
 use crate::tls::TlsCertificates;
@@ -19,7 +27,11 @@ pub struct ServerOptions {
     /// The most connections of one address. Loopback addresses are not counted: a proxy on the
     /// same machine stands for many clients. Default 2,000.
     pub connections_per_address_max: usize,
-    /// When what is late is closed.
+    /// The largest head of a request, in bytes. Default 32 KiB.
+    pub head_bytes_max: usize,
+    /// The most header lines in a request. Default 100.
+    pub head_lines_max: usize,
+    /// Time limits.
     pub deadlines: Deadlines,
 }
 
@@ -28,6 +40,8 @@ impl Default for ServerOptions {
         Self {
             connections_max: 20_000,
             connections_per_address_max: 2_000,
+            head_bytes_max: 32 << 10,
+            head_lines_max: 100,
             deadlines: Deadlines::default(),
         }
     }
@@ -59,10 +73,8 @@ pub enum Transport {
     /// Everything in plain text, HTTP/1.1 or HTTP/2 with prior knowledge: for behind a proxy
     /// that ends TLS.
     Plain,
-    /// Plain text of which the service is told, by [`ConnectionState::redirects_to`], that it is
+    /// Plain text of which the service is told, by [`Peer::redirects_to`](crate::Peer), that it is
     /// only to redirect to HTTPS.
-    ///
-    /// [`ConnectionState::redirects_to`]: crate::ConnectionState::redirects_to
     Redirect {
         /// The port of HTTPS.
         https_port: u16,
@@ -105,8 +117,24 @@ impl<S: Service> Server<S> {
         transport: Transport,
         count: usize,
     ) -> io::Result<Vec<Lane<S>>> {
+        self.lanes_behind(Vec::new(), listener, transport, count)
+    }
+
+    /// The same for a listener behind `proxies`: a connection from one of these networks begins
+    /// with a header of the PROXY protocol, version 1 or 2, and is that of the client which the
+    /// header names. One without such a header is closed. From elsewhere no header is taken.
+    ///
+    /// # Errors
+    /// As [`Server::lanes`].
+    pub fn lanes_behind(
+        &self,
+        proxies: Vec<IpNet>,
+        listener: TcpListener,
+        transport: Transport,
+        count: usize,
+    ) -> io::Result<Vec<Lane<S>>> {
         listener.set_nonblocking(true)?;
-        Ok(Lane::new(self, listener, &transport, count.max(1)))
+        Ok(Lane::new(self, listener, &transport, &proxies.into(), count.max(1)))
     }
 
     /// Serves all connections of `listener` on the present runtime, until `shutdown` has begun
@@ -124,5 +152,28 @@ impl<S: Service> Server<S> {
             lane.serve(shutdown.clone()).await?;
         }
         Ok(())
+    }
+
+    /// Serves one connection in plain text that was accepted elsewhere, until its end, or until
+    /// `shutdown` has begun and what it has asked is answered. No cap counts it.
+    pub async fn serve_stream(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: IpAddr,
+        shutdown: Shutdown,
+    ) {
+        let lane = Arc::new(LaneState::new(Arc::clone(&self.options)));
+        let peer = Peer { address, is_secure: false, redirects_to: None };
+        let service = Arc::clone(&self.service);
+        let opened = Opened { stream: Client::new(stream), peer, member: lane.join() };
+        let mut serving = pin!(connection::serve_plain(opened, service));
+        tokio::select! {
+            () = &mut serving => return,
+            () = shutdown.begun() => lane.drain(),
+        }
+        if tokio::time::timeout(lane.deadlines().drain, &mut serving).await.is_err() {
+            lane.close();
+            serving.await;
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use inlet_server::PacedBodyError;
+use inlet_server::BodyError;
 
 use crate::body::BoxError;
 
@@ -37,7 +37,7 @@ impl UploadFault {
     /// Why a body can't be read on.
     pub(crate) fn of(error: &BoxError) -> Self {
         match error.downcast_ref() {
-            Some(PacedBodyError::Late) => Self::Late,
+            Some(BodyError::Late) => Self::Late,
             _ => Self::Incomplete,
         }
     }

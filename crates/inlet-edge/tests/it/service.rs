@@ -18,12 +18,7 @@ fn served(options: EdgeOptions) -> (SocketAddr, SocketAddr) {
     let edge = Edge::new(options).unwrap();
     let service = Arc::new(EdgeService::new(edge, figures, Some("let-me-in")));
     let moment = Duration::from_millis(40);
-    let deadlines = Deadlines {
-        head: moment,
-        body_grace: moment,
-        sweep_every: moment / 8,
-        ..Deadlines::default()
-    };
+    let deadlines = Deadlines { head: moment, body_grace: moment, ..Deadlines::default() };
     let server = Server::new(service, ServerOptions { deadlines, ..ServerOptions::default() });
     let door = |transport| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,12 +8,12 @@ use inlet_core::document::IdempotencyKey;
 use inlet_core::json;
 use inlet_core::redrive;
 use inlet_core::rejection::Rejection;
+use inlet_server::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::page::{Budget, cursor_error};
 use crate::answer::{Handled, json as json_answer};
-use crate::body::RequestBody;
 use crate::call::Call;
 
 /// How many dead letters a page has where the client does not say.
@@ -57,7 +57,7 @@ struct Wanted {
 }
 
 /// Sends the dead letters that meet a filter back to the queue, or only counts them.
-pub(crate) async fn redrive(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn redrive(call: &Call<'_>, body: Body) -> Handled {
     call.query()?;
     let body = call.body(body).await?;
     if body.is_empty() {

@@ -19,12 +19,12 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::media_type;
 use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
 use inlet_core::rejection::Rejection;
+use inlet_server::Body;
 use serde_json::{Value, json};
 
 use self::conditions::{Conditions, Demand, Wanted, entity_tag, http_date};
 use self::incoming::IncomingFile;
 use crate::answer::{self, Answer, Handled};
-use crate::body::RequestBody;
 use crate::call::{Call, content_length};
 use crate::query;
 
@@ -40,7 +40,7 @@ const LIMIT_DEFAULT: usize = 100;
 const ATTEMPTS_MAX: usize = 4;
 
 /// Puts a file, or with `?uploadId=&partNumber=` a part of one.
-pub(crate) async fn put(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn put(call: &Call<'_>, body: Body) -> Handled {
     let key = key(call)?;
     let query = call.query()?;
     match (query.get("uploadId"), query.get("partNumber")) {
@@ -117,7 +117,7 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
 }
 
 /// Begins an upload in parts (`?uploads`), or makes a file of its parts (`?uploadId=`).
-pub(crate) async fn post(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn post(call: &Call<'_>, body: Body) -> Handled {
     let key = key(call)?;
     let query = call.query()?;
     match (query.get("uploads"), query.get("uploadId")) {

@@ -10,10 +10,11 @@ use inlet_core::accept::{Receipt, SaveHead};
 use inlet_core::budget::Share;
 use inlet_core::error::Error;
 use inlet_core::rejection::Rejection;
+use inlet_server::Body;
 use serde_json::{Map, json};
 
 use crate::answer::{Answer, Content, Handled, JSON, answer};
-use crate::body::{self, RequestBody};
+use crate::body;
 use crate::call::{Call, content_length};
 use crate::escape;
 use crate::problem::{PROBLEM, Problem};
@@ -28,7 +29,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const RECEIPTS: &[u8] = b"/api/receipts/";
 
 /// Takes one document.
-pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn save(call: &Call<'_>, body: Body) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
     let admission = intake.admit(call.caller(), &head(call, &query)?).await?;
@@ -49,7 +50,7 @@ pub(crate) async fn save(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
 /// `202` where all were accepted, `207` where some were, `400` where none was. Each result is a
 /// receipt like that of a single document without its body and with the member `status`, or the
 /// problem it would have been answered with.
-pub(crate) async fn save_batch(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn save_batch(call: &Call<'_>, body: Body) -> Handled {
     let intake = &call.app.intake;
     let query = call.query()?;
     let admission = intake.admit_batch(call.caller(), &head(call, &query)?).await?;

@@ -11,11 +11,11 @@ use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::json;
 use inlet_core::rejection::Rejection;
+use inlet_server::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{self, Handled};
-use crate::body::RequestBody;
 use crate::call::Call;
 use crate::query;
 
@@ -43,7 +43,7 @@ struct Wanted {
 }
 
 /// Makes a token, and tells its text, once.
-pub(crate) async fn add(call: &Call<'_>, body: RequestBody<'_>) -> Handled {
+pub(crate) async fn add(call: &Call<'_>, body: Body) -> Handled {
     call.query()?;
     let register = register(call)?;
     let body = call.body(body).await?;

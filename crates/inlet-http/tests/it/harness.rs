@@ -62,11 +62,9 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        let deadlines =
-            Deadlines { sweep_every: Duration::from_millis(10), ..Deadlines::default() };
         Self {
             limits: Limits::default(),
-            options: ServerOptions { deadlines, ..ServerOptions::default() },
+            options: ServerOptions::default(),
             pages: Pages::built_in(),
             transport: Transport::Plain,
             queue: None,
@@ -76,7 +74,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// With these deadlines, and a sweep that keeps them to 10 ms.
+    /// With these deadlines.
     pub(crate) fn deadlines(change: impl FnOnce(&mut Deadlines)) -> Self {
         let mut setup = Self::default();
         change(&mut setup.options.deadlines);

@@ -60,7 +60,8 @@ async fn a_chunked_body_that_is_not_well_formed_is_refused_whole() {
     let server = Harness::start().await;
     for body in [
         "2\n{}\r\n0\r\n\r\n",
-        "2;x=y\r\n{}\r\n0\r\n\r\n",
+        "2;x\ny\r\n{}\r\n0\r\n\r\n",
+        "2;x=y\n{}\r\n0\r\n\r\n",
         "2\r\n{}0\r\n\r\n",
         "2\r\n{}\r\n0\r\nHost: b\r\n\r\n",
     ] {
@@ -102,4 +103,41 @@ async fn a_chunked_body_is_taken() {
     let answer = connection.answer().await.unwrap();
     assert_eq!((answer.status, answer.json()["body"].as_str()), (202, Some("{\"a\":1}")));
     assert_eq!(connection.answer().await.unwrap().status, 200);
+    // What a recipient need not know is read past.
+    let body = "3;sig=0a;n=\"b;c\"\r\n{\"a\r\n4;x\r\n\":1}\r\n0;last\r\nX-Sum: 1\r\n\r\n";
+    connection.send(format!("\r\n\r\n{head}{body}{GOOD}")).await;
+    let answer = connection.answer().await.unwrap();
+    assert_eq!((answer.status, answer.json()["body"].as_str()), (202, Some("{\"a\":1}")));
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_told_431() {
+    let server = Harness::start().await;
+    let long = format!("X: {}\r\n", "y".repeat(40 << 10));
+    for lines in [long, "X: y\r\n".repeat(101), "X: y\r\n".repeat(5_000)] {
+        let mut connection = Connection::open(server.address).await;
+        connection.send(format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{lines}\r\n{GOOD}")).await;
+        let answer = connection.answer().await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (431, "HeadTooLarge"));
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(connection.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn a_check_by_http_1_0_without_a_host_is_answered() {
+    let server = Harness::start().await;
+    let mut connection = Connection::open(server.address).await;
+    connection.send("OPTIONS / HTTP/1.0\r\n\r\n").await;
+    let answer = connection.answer().await.unwrap();
+    assert!(answer.status < 300, "{}", answer.status);
+    assert!(connection.is_closed().await);
+    connection = Connection::open(server.address).await;
+    connection.send("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let answer = connection.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
+    connection.send("GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().header("connection"), Some("close"));
+    assert!(connection.is_closed().await);
 }

@@ -4,5 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers do too")]
 
+mod conversation;
+mod differential;
+mod echo;
 mod names;
+mod proxied;
 mod streaming;

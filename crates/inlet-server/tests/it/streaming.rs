@@ -8,13 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use inlet_server::{
-    Answered, Busy, ConnectionCounters, Deadlines, PacedBody, PacedBodyError, Server,
-    ServerOptions, Service, Shutdown, Transport,
+    Body, BodyError, ConnectionCounters, Deadlines, Peer, Refusal, Server, ServerOptions, Service,
+    Shutdown, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,7 +22,7 @@ use tokio::sync::mpsc;
 /// A body made of what is sent to it, until the sender is dropped.
 struct Pieces(mpsc::Receiver<Bytes>);
 
-impl Body for Pieces {
+impl http_body::Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -44,21 +43,22 @@ struct Slow {
 impl Service for Slow {
     type Body = Pieces;
 
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        connection: Busy,
-    ) -> Answered<Pieces> {
+    async fn answer(self: Arc<Self>, request: Request<Body>, peer: Peer) -> Response<Pieces> {
         let (pieces, answer) = mpsc::channel(4);
-        let body = PacedBody::new(request.into_body(), connection.deadlines()).collect().await;
-        let came = match body {
+        let came = match request.into_body().collect().await {
             Ok(body) => format!("{} bytes", body.to_bytes().len()),
-            Err(PacedBodyError::Late) => "late".to_owned(),
+            Err(BodyError::Late) => "late".to_owned(),
             Err(error) => error.to_string(),
         };
-        pieces.send(format!("{} {came}\n", connection.address()).into()).await.unwrap();
+        pieces.send(format!("{} {came}\n", peer.address).into()).await.unwrap();
         self.answering.send(pieces).await.unwrap();
-        Ok(connection.answer(Response::new(Pieces(answer))))
+        Response::new(Pieces(answer))
+    }
+
+    fn refuse(&self, _: Refusal, _: Peer) -> Response<Pieces> {
+        let mut answer = Response::new(Pieces(mpsc::channel(1).1));
+        *answer.status_mut() = StatusCode::BAD_REQUEST;
+        answer
     }
 
     fn counters(&self) -> &ConnectionCounters {
@@ -86,13 +86,7 @@ fn start(deadlines: Deadlines) -> Running {
 
 fn quick() -> Deadlines {
     let moment = Duration::from_millis(30);
-    Deadlines {
-        rest: moment,
-        idle: 3 * moment,
-        body_grace: 2 * moment,
-        sweep_every: Duration::from_millis(5),
-        ..Deadlines::default()
-    }
+    Deadlines { rest: moment, idle: 3 * moment, body_grace: 2 * moment, ..Deadlines::default() }
 }
 
 /// Reads until what came ends in `end`.

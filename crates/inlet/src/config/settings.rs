@@ -52,6 +52,9 @@ const fn list(
     Setting { name, value, honoured_by, default: "", doc, is_list: true }
 }
 
+/// The longest silence that can be set, in seconds.
+const IDLE_S_MAX: u64 = 86_400;
+
 /// Every command that reads a data directory.
 const ALL: &[Role] = &[Up, Edge, Serve, Persist, Summarize, Engines, Secrets, Directory];
 /// Commands that open the store and the bucket.
@@ -100,6 +103,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("cache_bytes_max", "SIZE", INTAKE, "8MiB", "The most that the in-process cache holds"),
     setting("connections_max", "N", DOORS, "20000", "The most open connections"),
     setting("connections_per_address_max", "N", DOORS, "20000", "The most open connections of one address"),
+    setting("idle_s", "SECONDS", DOORS, "620", "Silence until a connection is closed; longer than clients and balancers keep one"),
     setting("shutdown_s", "SECONDS", &[Up, Edge, Serve, Persist], "30", "Time that a stop may take to answer what was accepted"),
     list("backend", "HOST:PORT[,zone=ZONE][,id=ID][,tls[=NAME]]", &[Edge], "An instance behind `edge`; a name stands for all of its addresses"),
     setting("backend_ca", "FILE", &[Edge], "", "Who may have signed the certificates of instances, in PEM"),
@@ -141,6 +145,8 @@ pub(crate) struct Settings {
     pub(crate) cache_bytes_max: u64,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
+    /// Silence between requests until a connection is closed.
+    pub(crate) idle: Duration,
     pub(crate) shutdown: Duration,
     pub(crate) schedule: Schedule,
     pub(crate) calendar: Calendar,
@@ -228,6 +234,10 @@ impl Settings {
             cache_bytes_max: sources.size("cache_bytes_max", 0)?,
             connections_max: sources.number("connections_max", 1)?,
             connections_per_address_max: sources.number("connections_per_address_max", 1)?,
+            idle: match sources.number("idle_s", 1)? {
+                seconds @ ..=IDLE_S_MAX => Duration::from_secs(seconds),
+                _ => return Err(sources.invalid("idle_s", "a number from 1 to 86400")),
+            },
             shutdown: Duration::from_secs(sources.number("shutdown_s", 0)?),
             calendar: schedule.calendar().clone(),
             schedule,

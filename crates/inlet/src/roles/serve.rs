@@ -20,6 +20,9 @@ use crate::data::DataDirectory;
 use crate::report::Hinted;
 use crate::wire::WiredQueue;
 
+/// Room that an instance has for what an edge adds to a head: bytes and lines.
+const ADDED_BY_EDGE: (usize, usize) = (4 << 10, 12);
+
 /// A lane for each listener, by the thread that serves them.
 type Lanes<S> = Vec<Vec<Lane<S>>>;
 
@@ -33,7 +36,10 @@ pub(super) fn start(
     watched: &Watched,
     stop: &Stop,
 ) -> anyhow::Result<Vec<Thread>> {
-    let server = Server::new(app, options(settings).within_file_limit());
+    let mut options = options(settings).within_file_limit();
+    options.head_bytes_max += ADDED_BY_EDGE.0;
+    options.head_lines_max += ADDED_BY_EDGE.1;
+    let server = Server::new(app, options);
     let listening = doors.listening()?;
     let certificates = match listening.https {
         Some(https) => Some(certificates(settings, data, &[https.ip()], watched, stop)?),
@@ -66,6 +72,7 @@ pub(super) fn options(settings: &Settings) -> ServerOptions {
         connections_per_address_max: settings.connections_per_address_max,
         ..ServerOptions::default()
     };
+    options.deadlines.idle = settings.idle;
     options.deadlines.drain = settings.shutdown;
     options
 }

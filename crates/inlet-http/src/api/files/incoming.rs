@@ -5,18 +5,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::ByteStream;
 use inlet_core::rejection::Rejection;
-use inlet_server::{ConnectionState, PacedBody, PacedBodyError};
+use inlet_server::Body;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::too_large;
-use crate::body::RequestBody;
+use crate::body::broken;
 use crate::call::Call;
 
 /// Where a client may say what the bytes are, by SHA-256 in base64: as S3's clients do, and as
@@ -29,19 +27,14 @@ const SHA256_HEADERS: [(HeaderName, &str); 3] = [
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// The body of a request, as the bucket takes it.
-pub(super) struct IncomingFile<'a> {
-    source: Source<'a>,
+pub(super) struct IncomingFile {
+    body: Body,
     came: u64,
     bytes_max: u64,
     sha256: Option<Expected<Sha256>>,
     md5: Option<Expected<Md5>>,
     /// Why it was broken off, where that is the client's doing.
     rejection: Option<Rejection>,
-}
-
-enum Source<'a> {
-    Coming(PacedBody<Incoming>, &'a ConnectionState),
-    Whole(Option<Bytes>),
 }
 
 /// A checksum that the client announced, and the one of what came so far.
@@ -72,25 +65,12 @@ impl<D: Digest> Expected<D> {
     }
 }
 
-impl<'a> IncomingFile<'a> {
+impl IncomingFile {
     /// The body of `call`, of at most `bytes_max`.
-    pub(super) fn new(
-        call: &'a Call<'_>,
-        body: RequestBody<'a>,
-        bytes_max: u64,
-    ) -> Result<Self, Rejection> {
+    pub(super) fn new(call: &Call<'_>, body: Body, bytes_max: u64) -> Result<Self, Rejection> {
         let headers = &call.head.headers;
-        let source = match body {
-            RequestBody::Coming(body, connection) => match body.take() {
-                Some(body) => {
-                    Source::Coming(PacedBody::new(body, connection.deadlines()), connection)
-                }
-                None => Source::Whole(None),
-            },
-            RequestBody::Whole(bytes) => Source::Whole(Some(bytes)),
-        };
         Ok(Self {
-            source,
+            body,
             came: 0,
             bytes_max,
             sha256: announced_sha256(headers)?,
@@ -112,28 +92,9 @@ impl<'a> IncomingFile<'a> {
         }
     }
 
-    async fn pull(&mut self) -> Result<Option<Bytes>, Rejection> {
-        let piece = match &mut self.source {
-            Source::Whole(bytes) => bytes.take(),
-            Source::Coming(body, connection) => loop {
-                match body.frame().await {
-                    None => break None,
-                    // What is no data is trailers, which say nothing to us.
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) if data.is_empty() => {}
-                        Ok(data) => break Some(data),
-                        Err(_) => {}
-                    },
-                    Some(Err(error)) => return Err(broken(&error, connection)),
-                }
-            },
-        };
-        Ok(piece.filter(|piece| !piece.is_empty()))
-    }
-
     /// The next piece, once it is counted and hashed; at the end, whether all is as it should.
     async fn step(&mut self) -> Result<Option<Bytes>, Rejection> {
-        let Some(piece) = self.pull().await? else {
+        let Some(piece) = self.body.piece().await.transpose().map_err(broken)? else {
             self.sha256.take().map_or(Ok(()), Expected::check)?;
             self.md5.take().map_or(Ok(()), Expected::check)?;
             return Ok(None);
@@ -153,7 +114,7 @@ impl<'a> IncomingFile<'a> {
 }
 
 #[async_trait]
-impl ByteStream for IncomingFile<'_> {
+impl ByteStream for IncomingFile {
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         match self.step().await {
             Ok(piece) => piece.map(Ok),
@@ -167,28 +128,13 @@ impl ByteStream for IncomingFile<'_> {
     }
 
     fn bytes_left(&self) -> Option<u64> {
-        match &self.source {
-            Source::Coming(body, _) => body.size_hint().exact(),
-            Source::Whole(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-        }
+        self.body.left()
     }
 }
 
 /// Bytes as base64.
 pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
-}
-
-fn broken(error: &PacedBodyError, connection: &ConnectionState) -> Rejection {
-    match error {
-        PacedBodyError::Late => Rejection::BodyTimeout,
-        PacedBodyError::EmptyFrames => {
-            Rejection::RequestMalformed("the body has too many empty frames")
-        }
-        PacedBodyError::Broken(_) => {
-            connection.body_fault().map_or(Rejection::BodyIncomplete, Rejection::RequestMalformed)
-        }
-    }
 }
 
 /// The SHA-256 that the request says its body has. A digest by another algorithm is passed over.

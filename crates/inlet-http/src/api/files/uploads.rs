@@ -6,6 +6,7 @@ use inlet_core::ports::{
     BucketKey, Finished, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, UploadId,
 };
 use inlet_core::rejection::Rejection;
+use inlet_server::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,7 +14,6 @@ use super::conditions::Demand;
 use super::incoming::IncomingFile;
 use super::{content_type, created, name, too_large};
 use crate::answer::{self, Handled};
-use crate::body::RequestBody;
 use crate::call::{Call, content_length};
 
 /// What a client may say of the parts that it wants in the file.
@@ -24,7 +24,7 @@ struct Wish {
 }
 
 /// Begins an upload.
-pub(super) async fn begin(call: &Call<'_>, key: &BucketKey, body: RequestBody<'_>) -> Handled {
+pub(super) async fn begin(call: &Call<'_>, key: &BucketKey, body: Body) -> Handled {
     call.body(body).await?;
     let content_type = content_type(&call.head.headers)?;
     Demand::of(call, key).await?;
@@ -45,7 +45,7 @@ pub(super) async fn put_part(
     key: &BucketKey,
     upload: &str,
     number: &str,
-    body: RequestBody<'_>,
+    body: Body,
 ) -> Handled {
     let upload = UploadId::new(upload)?;
     let expected = "a number from 1 to 10,000";
@@ -79,12 +79,7 @@ pub(super) async fn parts(call: &Call<'_>, key: &BucketKey, upload: &str) -> Han
 }
 
 /// Makes a file of the parts that the body names, or of all.
-pub(super) async fn finish(
-    call: &Call<'_>,
-    key: &BucketKey,
-    upload: &str,
-    body: RequestBody<'_>,
-) -> Handled {
+pub(super) async fn finish(call: &Call<'_>, key: &BucketKey, upload: &str, body: Body) -> Handled {
     let upload = UploadId::new(upload)?;
     let body = call.body(body).await?;
     let expected = "JSON as in {\"parts\":[1,2,3]}, the numbers rising, or no body for all parts";

@@ -19,7 +19,8 @@ use crate::config::{Role, SETTINGS};
 use crate::control::DIRECTORY;
 
 /// Flags that are not passed on: each child is given its own.
-const OWN: &[&str] = &["data", "https", "http", "plain", "instance", "threads", "bodies_bytes_max"];
+const OWN: &[&str] =
+    &["data", "https", "http", "plain", "instance", "threads", "idle_s", "bodies_bytes_max"];
 
 /// What systemd tells the process it has started, which is none of its children.
 const SYSTEMD: &[&str] = &[

@@ -179,6 +179,8 @@ impl Keeper {
                         ("https", "off"),
                         ("http", "off"),
                         ("plain", "127.0.0.1:0"),
+                        // Longer than the edge keeps a connection, whatever clients do.
+                        ("idle_s", "620"),
                     ],
                 )?
             }
