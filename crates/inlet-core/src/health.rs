@@ -60,6 +60,8 @@ pub struct PartHealth {
     pub cause: Option<&'static str>,
     /// The cause in full, for operators; empty while it works.
     pub detail: String,
+    /// What an operator can do about it, where that is known.
+    pub hint: Option<String>,
     /// How often it has failed since the process started.
     pub failures: u64,
 }
@@ -71,6 +73,7 @@ struct Entry {
     began: Instant,
     cause: Option<&'static str>,
     detail: String,
+    hint: Option<String>,
     failures: u64,
     logged: Option<Instant>,
 }
@@ -99,6 +102,7 @@ impl Health {
             began: Instant::now(),
             cause: None,
             detail: String::new(),
+            hint: None,
             failures: 0,
             logged: None,
         };
@@ -117,6 +121,7 @@ impl Health {
                 lasted: entry.began.elapsed(),
                 cause: entry.cause,
                 detail: entry.detail.clone(),
+                hint: entry.hint.clone(),
                 failures: entry.failures,
             })
             .collect()
@@ -153,7 +158,7 @@ pub struct Part {
 impl Part {
     /// Reports that the part works.
     pub fn works(&self) {
-        if let Some(lasted) = self.report(State::Ready, None, String::new()) {
+        if let Some(lasted) = self.report(State::Ready, None, String::new(), None) {
             let failed_s = lasted.as_secs_f64();
             tracing::info!(part = self.name, failed_s, "works again");
         }
@@ -177,7 +182,8 @@ impl Part {
     /// Reports a failure that is no [`Failure`]: `cause` is the word that clients see, `detail`
     /// the text for operators.
     pub fn fails_as(&self, state: State, cause: &'static str, detail: &str, hint: Option<&str>) {
-        if self.report(state, Some(cause), detail.to_owned()).is_some() {
+        let reported = self.report(state, Some(cause), detail.to_owned(), hint.map(str::to_owned));
+        if reported.is_some() {
             let state = state.word();
             tracing::warn!(part = self.name, state, cause, detail, hint, "fails; trying again");
         }
@@ -190,6 +196,7 @@ impl Part {
         state: State,
         cause: Option<&'static str>,
         detail: String,
+        hint: Option<String>,
     ) -> Option<Duration> {
         let now = self.health.clock.now();
         let mut parts = self.health.lock();
@@ -201,7 +208,7 @@ impl Part {
             (entry.state, entry.cause) = (state, cause);
             (entry.since, entry.began, entry.logged) = (now, Instant::now(), None);
         }
-        entry.detail = detail;
+        (entry.detail, entry.hint) = (detail, hint);
         if cause.is_some() {
             entry.failures = entry.failures.saturating_add(1);
             if entry.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
@@ -300,9 +307,9 @@ mod tests {
         let health = health();
         let part = health.part("store");
         let cause = Some("unavailable");
-        assert!(part.report(State::Degraded, cause, String::new()).is_some());
-        assert!(part.report(State::Degraded, cause, String::new()).is_none());
-        assert!(part.report(State::Ready, None, String::new()).is_some());
-        assert!(part.report(State::Ready, None, String::new()).is_none());
+        assert!(part.report(State::Degraded, cause, String::new(), None).is_some());
+        assert!(part.report(State::Degraded, cause, String::new(), None).is_none());
+        assert!(part.report(State::Ready, None, String::new(), None).is_some());
+        assert!(part.report(State::Ready, None, String::new(), None).is_none());
     }
 }

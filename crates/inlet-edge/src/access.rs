@@ -12,97 +12,45 @@
 //!
 //! No header's value is in it except the request's id, so no token; no query and no body.
 
-use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use inlet_server::{LineWriter, Lines, Loss};
 use serde::Serialize;
 
 use crate::clock::{micros, now};
 
-/// How many lines may wait to be written; past that they are dropped and counted.
-const LINES_MAX: usize = 8192;
-
-/// Where the lines go.
+/// Where the lines go. Requests never wait for it.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    entries: SyncSender<Entry>,
-    dropped: Arc<AtomicU64>,
-}
-
-/// What the writing thread is given.
-#[derive(Debug)]
-enum Entry {
-    Line(Vec<u8>),
-    /// Tell this one that all before it is written.
-    Mark(SyncSender<()>),
+    lines: Lines,
 }
 
 impl AccessLog {
-    /// Writes to `writer` from a thread of its own, which ends, flushed, when the last of these
-    /// logs and the edges that hold one are gone. Requests never wait for it: when it can't keep
-    /// up, or fails, lines are dropped and counted.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn to(writer: impl Write + Send + 'static) -> io::Result<(Self, JoinHandle<()>)> {
-        let (entries, waiting) = sync_channel(LINES_MAX);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counted = dropped.clone();
-        let thread = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_lines(&waiting, writer, &counted))?;
-        Ok((Self { entries, dropped }, thread))
+    /// A log, and what has to be run on a thread of its own for it to be written. What its writer
+    /// can't keep up with, and what it can't write, is dropped, counted, and told in the log once
+    /// a second.
+    pub fn new() -> (Self, LineWriter) {
+        let (lines, writer) = Lines::new(|loss| {
+            let Loss { lines, error } = loss;
+            tracing::warn!(lines, error, "lines of the access log were dropped");
+        });
+        (Self { lines }, writer)
     }
 
-    /// How many lines were not written.
+    /// Lines that were not written.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.lines.dropped()
     }
 
-    /// Waits until all lines up to here are written, but for no longer than `wait_max`; says whether
-    /// they are. It blocks.
+    /// Waits until all lines up to here are written or dropped, but for no longer than `wait_max`;
+    /// says whether they are. It blocks.
     pub fn flush(&self, wait_max: Duration) -> bool {
-        let (mark, written) = sync_channel(1);
-        self.entries.send(Entry::Mark(mark)).is_ok() && written.recv_timeout(wait_max).is_ok()
+        self.lines.flush(wait_max)
     }
 
-    fn line(&self, line: Vec<u8>) {
-        if self.entries.try_send(Entry::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn write_lines(waiting: &Receiver<Entry>, writer: impl Write, dropped: &AtomicU64) {
-    let mut writer = BufWriter::with_capacity(64 << 10, writer);
-    let mut marks = Vec::new();
-    while let Ok(first) = waiting.recv() {
-        let mut lines = 0;
-        let mut result = Ok(());
-        let mut next = Some(first);
-        while let Some(entry) = next {
-            match entry {
-                Entry::Line(line) => {
-                    lines += 1;
-                    result = result.and_then(|()| writer.write_all(&line));
-                }
-                Entry::Mark(mark) => marks.push(mark),
-            }
-            next = if lines < LINES_MAX as u64 { waiting.try_recv().ok() } else { None };
-        }
-        if let Err(error) = result.and_then(|()| writer.flush()) {
-            dropped.fetch_add(lines, Ordering::Relaxed);
-            tracing::warn!(%error, "the access log could not be written");
-        }
-        for mark in marks.drain(..) {
-            // Whoever waited may have given up.
-            mark.try_send(()).unwrap_or_default();
-        }
+    fn line(&self, line: &[u8]) {
+        self.lines.push(line);
     }
 }
 
@@ -164,7 +112,7 @@ impl Drop for Record {
         match serde_json::to_vec(&written) {
             Ok(mut line) => {
                 line.push(b'\n');
-                self.log.line(line);
+                self.log.line(&line);
             }
             Err(error) => tracing::error!(%error, "a line of the access log has no JSON"),
         }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use crate::lines::LOG_LINES_DROPPED;
+
 /// The counters of a server's connections. Its service has them, and shows them with its own.
 #[derive(Debug, Default)]
 pub struct ConnectionCounters {
@@ -73,6 +75,11 @@ impl ConnectionCounters {
                 "inlet_accept_errors_total",
                 "Times the system gave no connection.",
                 &self.accept_errors,
+            ),
+            counter(
+                "inlet_log_lines_dropped_total",
+                "Log lines that were not written.",
+                &LOG_LINES_DROPPED,
             ),
         ]
     }

@@ -91,6 +91,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it runs until it is stopped, and listens for signals itself.
+    pub(crate) fn is_role(&self) -> bool {
+        matches!(self, Self::Up | Self::Edge | Self::Serve(_) | Self::Persist(_))
+    }
+
     /// Whether it is a child of `up`.
     fn is_supervised(&self) -> bool {
         matches!(self, Self::Serve(args) | Self::Persist(args) if args.supervised)

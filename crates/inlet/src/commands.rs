@@ -18,11 +18,14 @@ mod token;
 mod zone;
 
 use crate::cli::{self, Command, Invocation};
-use crate::{bench, roles, wire};
+use crate::{bench, roles, signals, wire};
 
 /// Does what the command line asks for.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
     let Invocation { command, given, sources, settings } = invocation;
+    if !command.is_role() {
+        signals::release()?;
+    }
     match command {
         Command::Up => roles::up(settings, given),
         Command::Edge => wire::edge(settings, given),

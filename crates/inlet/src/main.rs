@@ -13,10 +13,12 @@ mod control;
 mod data;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod lines;
 mod moment;
 mod owner;
 mod report;
 mod roles;
+mod signals;
 mod systemd;
 mod tokens;
 mod wire;
@@ -30,9 +32,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let _fail_points = wire::fail_points();
-    let outcome = cli::parse().and_then(commands::run);
+    let outcome = signals::hold().and_then(|()| cli::parse()).and_then(commands::run);
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            lines::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => report::failure(&error),
     }
 }

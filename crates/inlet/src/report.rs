@@ -8,6 +8,7 @@ use anyhow::Context;
 use inlet_core::failure::Failure;
 
 use crate::config::ConfigError;
+use crate::lines;
 
 /// An error that knows what a person can do about it.
 #[derive(Debug)]
@@ -52,9 +53,8 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     if let Some(hint) = hint(error) {
         text.push_str(&format!("hint: {hint}\n"));
     }
-    if io::stderr().write_all(text.as_bytes()).is_err() {
-        return ExitCode::from(1);
-    }
+    lines::push(text.as_bytes());
+    lines::flush();
     let usage = error.downcast_ref::<ConfigError>().is_some()
         || error.downcast_ref::<Hinted>().is_some_and(|hinted| hinted.usage);
     ExitCode::from(if usage { 2 } else { 1 })
@@ -95,7 +95,5 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
 
 /// Says a line on stderr. Where nobody listens, nothing is lost.
 pub(crate) fn say(line: impl fmt::Display) {
-    if writeln!(io::stderr(), "{line}").is_err() {
-        // There is nowhere left to say that nobody listens.
-    }
+    lines::push(format!("{line}\n").as_bytes());
 }

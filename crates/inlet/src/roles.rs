@@ -22,8 +22,9 @@ use crate::wire;
 
 use self::instance::Parts;
 pub(crate) use self::parent::Figures;
+pub(crate) use self::stop::{Reason, Stop};
 pub(crate) use self::summary::Summarizer;
-pub(crate) use self::watched::log_panics;
+pub(crate) use self::watched::{Watched, log_panics};
 
 /// Everything on this machine: in this process, or in instances behind an edge.
 pub(crate) fn up(settings: Settings, given: Given) -> anyhow::Result<()> {

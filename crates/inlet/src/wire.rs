@@ -411,7 +411,8 @@ pub(crate) fn log_lines(settings: &Settings) -> anyhow::Result<()> {
     // It warns with each object in parts that it can't check; we check those that we cut.
     let filter = settings.log_filter.clone();
     let filter = filter.with_target("aws_sdk_s3::http_response_checksum", LevelFilter::ERROR);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    crate::lines::start(settings.log_json)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(crate::lines::Stderr);
     let started = if settings.log_json {
         tracing_subscriber::registry().with(lines.json().with_filter(filter)).try_init()
     } else {

@@ -28,7 +28,11 @@ impl Write for Sink {
 async fn each_request_leaves_one_line_without_token_query_or_body() {
     let instance = Instance::start("one").await;
     let sink = Sink::default();
-    let (log, writer) = AccessLog::to(sink.clone()).unwrap();
+    let (log, writer) = AccessLog::new();
+    let writer = std::thread::spawn({
+        let sink = sink.clone();
+        move || writer.run(sink)
+    });
     let mut options = unchecked(&[&instance]);
     options.access_log = Some(log);
     options.wall_clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
@@ -122,7 +126,11 @@ async fn an_answer_that_breaks_off_is_marked_in_its_line() {
     let instance = Instance::start("one").await;
     instance.does(Does::BreakOffInBody);
     let sink = Sink::default();
-    let (log, writer) = AccessLog::to(sink.clone()).unwrap();
+    let (log, writer) = AccessLog::new();
+    let writer = std::thread::spawn({
+        let sink = sink.clone();
+        move || writer.run(sink)
+    });
     let mut options = unchecked(&[&instance]);
     options.access_log = Some(log);
     let edge = Edge::new(options).unwrap();

@@ -119,8 +119,9 @@ fn print_worker(worker: &WorkerStatus, queue_bytes: u64) -> anyhow::Result<()> {
         size(queue_bytes)
     ))?;
     match &worker.reason {
+        Some(reason) if worker.restarts == 0 => report::data(format_args!("  {reason}")),
         Some(reason) => report::data(format_args!(
-            "  started again {} times, the last time because: {reason}",
+            "  started again {} times; last failure: {reason}",
             worker.restarts
         )),
         None => Ok(()),

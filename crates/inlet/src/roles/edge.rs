@@ -6,11 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use inlet_core::health::Health;
 use inlet_core::ports::SystemClock;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 
 use super::doors::{Doors, Listening};
-use super::front::{Backends, Front};
+use super::front::{Backends, Followed, Front, Live};
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
 use super::{instance, serve};
@@ -18,6 +16,7 @@ use crate::cli::Given;
 use crate::config::{Role, Settings};
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
+use crate::signals::{self, Hangups};
 use crate::{systemd, wire};
 
 /// Runs an edge until it is time to stop.
@@ -35,24 +34,25 @@ async fn run_in(
     backends: Backends,
     data: DataDirectory,
 ) -> anyhow::Result<()> {
-    let doors = Doors::open(&settings)?;
     let stop = Stop::new();
     let watched = Watched::new(stop.clone(), Health::new(Arc::new(SystemClock)));
+    let hangups = signals::listen(&watched, &stop)?;
+    let doors = Doors::open(&settings)?;
     let zone = Some(settings.zone.clone());
     let more = Box::new(String::new);
     let mut front = Front::new(&settings, &data, doors, zone, more, &watched, &stop)?;
-    backends.set(&front.edge).await?;
+    let backends = Followed::start(front.edge.clone(), backends, &watched, &stop).await?;
     front.serve()?;
-    let front = Arc::new(front);
-    let kept = Kept { front: Arc::clone(&front), given, backends, stop: stop.clone() };
-    let reloading = tokio::spawn(kept.reload_on_hangup());
     let certificate = serve::certificate_path(&settings, &data);
     let announced = data.announce(&running(&front.listening, certificate))?;
     banner(&front);
     systemd::ready();
-    let reason = instance::wait_for_the_end(&stop).await?;
-    reloading.await?;
-    let front = Arc::into_inner(front).context("the edge is still in use")?;
+    let reloads = Reloads { live: front.live.clone(), given, backends };
+    watched.essential_task("reloads", {
+        let stop = stop.clone();
+        move || reloads.run(hangups, stop)
+    });
+    let reason = instance::wait_for_the_end(&stop).await;
     front.ended().await?;
     drop(announced);
     match reason {
@@ -61,30 +61,20 @@ async fn run_in(
     }
 }
 
-/// What a reload needs.
-struct Kept {
-    front: Arc<Front>,
+/// What a reload takes up anew, and from what.
+struct Reloads {
+    live: Live,
     given: Given,
-    backends: Backends,
-    stop: Stop,
+    backends: Followed,
 }
 
-impl Kept {
-    /// Keeps looking up the names of instances, and reads the settings again with each SIGHUP.
-    async fn reload_on_hangup(mut self) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                tracing::error!(%error, "there is no reload by SIGHUP");
-                self.follow().await.unwrap_or_default();
-                return;
-            }
-        };
-        let mut following = self.follow();
+impl Reloads {
+    /// Reads the settings again with each SIGHUP. Those that arrive during a reload are one.
+    async fn run(self, mut hangups: Hangups, stop: Stop) {
         loop {
             tokio::select! {
-                _ = self.stop.wait() => break,
-                hangup = hangups.recv() => if hangup.is_none() { break },
+                _ = stop.wait() => return,
+                hangup = hangups.recv() => if hangup.is_none() { return },
             }
             systemd::reload::begun();
             match self.reload().await {
@@ -98,24 +88,21 @@ impl Kept {
                     systemd::reload::done(&format!("not all settings were taken up: {error}"));
                 }
             }
-            following.abort();
-            following = self.follow();
         }
-        following.abort();
-    }
-
-    fn follow(&self) -> JoinHandle<()> {
-        let (edge, stop) = (self.front.edge.clone(), self.stop.clone());
-        tokio::spawn(self.backends.clone().follow(edge, stop))
     }
 
     /// Takes up the instances, and what the front can take up.
-    async fn reload(&mut self) -> anyhow::Result<()> {
-        let settings = Settings::read(&self.given.read()?, Role::Edge)?;
-        let backends = read_backends(&settings)?;
-        backends.set(&self.front.edge).await?;
-        self.backends = backends;
-        self.front.live.take_up(&settings)
+    async fn reload(&self) -> anyhow::Result<()> {
+        let given = self.given.clone();
+        // Files are read, and names of listeners looked up, without holding up this thread.
+        let read = tokio::task::spawn_blocking(move || {
+            let settings = Settings::read(&given.read()?, Role::Edge)?;
+            let backends = read_backends(&settings)?;
+            anyhow::Ok((settings, backends))
+        });
+        let (settings, backends) = read.await.context("reading the settings failed")??;
+        self.backends.replace(backends)?;
+        self.live.take_up(&settings)
     }
 }
 

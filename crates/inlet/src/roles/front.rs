@@ -11,10 +11,10 @@ use std::time::Duration;
 use inlet_edge::{
     AccessLog, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
 };
-use inlet_server::{Lane, Server, ServerOptions, Shutdown, TlsCertificates};
+use inlet_server::{Lane, Server, ServerOptions, TlsCertificates};
 use tokio::time::Instant;
 
-pub(super) use self::backends::Backends;
+pub(super) use self::backends::{Backends, Followed};
 pub(super) use self::live::Live;
 
 use super::doors::{Doors, Listening};
@@ -72,7 +72,7 @@ impl Front {
             Some(https) => Some(serve::certificates(settings, data, &[https.ip()], watched, stop)?),
             None => None,
         };
-        let log = access_log::open(settings.edge.access_log.as_deref())?;
+        let log = access_log::open(settings.edge.access_log.as_deref(), watched)?;
         let edge = Edge::new(options(settings, zone, certificates.as_ref(), log.clone())?)
             .map_err(|error| {
                 let hint = "see the files named by --firewall, --pages and --static";
@@ -93,14 +93,18 @@ impl Front {
     /// answered.
     pub(super) fn serve(&mut self) -> anyhow::Result<()> {
         let shutdown = serve::begun_with(&self.watched, &self.stop);
+        // On a thread of its own, which outlives those that serve: each of them ends with its last
+        // connection.
+        let edge = self.edge.clone();
+        self.watched.restarted_thread("health-checks", move || {
+            let edge = edge.clone();
+            async move { edge.run().await }
+        })?;
         for (index, lanes) in std::mem::take(&mut self.lanes).into_iter().enumerate() {
-            let keeper = (index == 0).then(|| self.edge.clone());
             let (shutdown, stop) = (shutdown.clone(), self.stop.clone());
-            let watched = self.watched.clone();
-            let thread = self.watched.essential_thread(format!("edge-{index}"), move || {
-                serve_kept(lanes, keeper, shutdown, watched, stop)
-            })?;
-            self.threads.push(thread);
+            let name = format!("edge-{index}");
+            let serve = move || serve::serve_lanes(lanes, shutdown, stop);
+            self.threads.push(self.watched.essential_thread(name, serve)?);
         }
         Ok(())
     }
@@ -118,23 +122,6 @@ impl Front {
         }
         Ok(())
     }
-}
-
-async fn serve_kept(
-    lanes: Vec<Lane<EdgeService>>,
-    keeper: Option<Edge>,
-    shutdown: Shutdown,
-    watched: Watched,
-    stop: Stop,
-) {
-    if let Some(edge) = keeper {
-        // It ends with the runtime, when everything is answered.
-        watched.restarted_task("health-checks", move || {
-            let edge = edge.clone();
-            async move { edge.run().await }
-        });
-    }
-    serve::serve_lanes(lanes, shutdown, stop).await;
 }
 
 /// As many connections as the settings allow and the process may open, of which instances need as

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use inlet_core::accept::Intake;
 use inlet_core::auth::Tokens;
 use inlet_core::auth::register::TokenRegister;
@@ -13,7 +12,6 @@ use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, SystemClock};
 use inlet_http::{App, Instance, Metrics, RecentFigures, StoreLookAhead, Workers};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::doors::Doors;
@@ -23,6 +21,7 @@ use super::{parent, persist, serve, summary, watch};
 use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
+use crate::signals::{self, Hangups};
 use crate::systemd;
 use crate::tokens::{self, Known};
 use crate::wire::{self, Engines, QueueUse};
@@ -56,17 +55,19 @@ pub(super) fn run(settings: Settings, parts: Parts) -> anyhow::Result<()> {
 }
 
 async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow::Result<()> {
-    // Ports are taken first: nothing is opened or made for a process that can't listen.
-    let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
     let stop = Stop::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let health = Health::new(Arc::clone(&clock));
     let watched = Watched::new(stop.clone(), health.clone());
+    let hangups = signals::listen(&watched, &stop)?;
+    // Ports are taken first: nothing is opened or made for a process that can't listen.
+    let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
     if parts.supervised {
         parent::end_with_it(&watched, &stop, settings.shutdown)?;
     }
     let instance = data.instance(settings.instance.as_deref())?;
-    let engines = Engines::open(&settings, &data).await?;
+    let opened = stop.before(Engines::open(&settings, &data)).await.transpose()?;
+    let Some(engines) = opened else { return Ok(()) };
     if let Some(password) = engines.password.clone() {
         let (secrets, stop) = (Arc::clone(&engines.secrets), stop.clone());
         watched.restarted_task("password", move || {
@@ -154,9 +155,9 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         };
         if parts.supervised {
             parent::tell(&Running::nowhere(&instance))?;
-            let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
+            let (metrics, health, stop) = (Arc::clone(&metrics), health.clone(), stop.clone());
             watched.restarted_task("figures", move || {
-                parent::tell_figures(Arc::clone(&metrics), stop.clone())
+                parent::tell_figures(Arc::clone(&metrics), health.clone(), stop.clone())
             });
         }
         let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
@@ -175,10 +176,10 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         );
     }
 
-    let hangups = stop.clone();
-    watched.restarted_task("hangups", move || ignore_sighup(hangups.clone()));
+    let stopped = stop.clone();
+    watched.essential_task("hangups", move || ignore_sighup(hangups, stopped));
     systemd::ready();
-    let mut reason = wait_for_the_end(&stop).await?;
+    let mut reason = wait_for_the_end(&stop).await;
     let until = Instant::now() + settings.shutdown + END_GRACE;
     for thread in threads {
         if let Err(error) = thread.join(until).await
@@ -228,11 +229,7 @@ fn intake(
 
 /// Ignores SIGHUP, whose default action terminates the process. A single process has nothing to
 /// reload: tokens and certificates are read again when they change, other settings at a restart.
-async fn ignore_sighup(stop: Stop) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::error!(%error, "SIGHUP ends this process"),
-    };
+async fn ignore_sighup(mut hangups: Hangups, stop: Stop) {
     loop {
         tokio::select! {
             _ = stop.wait() => return,
@@ -245,18 +242,12 @@ async fn ignore_sighup(stop: Stop) {
     }
 }
 
-/// Waits for a signal to end, or for another reason to.
-pub(super) async fn wait_for_the_end(stop: &Stop) -> anyhow::Result<Reason> {
-    let mut terminate = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => stop.now(Reason::Asked),
-        _ = interrupt.recv() => stop.now(Reason::Asked),
-        _ = stop.wait() => {}
-    }
+/// Waits until it is time to stop.
+pub(super) async fn wait_for_the_end(stop: &Stop) -> Reason {
+    let reason = stop.wait().await;
     systemd::stopping();
     tracing::info!("stopping: what was accepted is answered and kept");
-    Ok(stop.wait().await)
+    reason
 }
 
 /// Says where it listens, with a line that can be pasted.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use inlet_core::health::{Health, State};
 use inlet_http::Metrics;
 use serde::{Deserialize, Serialize};
 
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
 use crate::data::Running;
+use crate::lines;
 
 /// How often a worker tells how the store keeps up.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +32,30 @@ pub(crate) enum Told {
     Running(Running),
     /// How the store keeps up.
     Figures(Figures),
+    /// Its health.
+    Health(ToldHealth),
+}
+
+/// The health of a child as it tells it: its state, and the first part that causes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ToldHealth {
+    /// `ready`, `degraded` or `unready`.
+    pub(crate) state: String,
+    /// The failure and a hint, for operators; `None` while all works.
+    pub(crate) reason: Option<String>,
+}
+
+impl ToldHealth {
+    fn of(health: &Health) -> Self {
+        let state = health.state();
+        let parts = health.parts();
+        let worst = parts.iter().find(|part| part.state == state && state != State::Ready);
+        let reason = worst.map(|part| {
+            let hint = part.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+            format!("{}: {}{hint}", part.name, part.detail)
+        });
+        Self { state: state.word().to_owned(), reason }
+    }
 }
 
 /// How the store keeps up, as a worker sees it.
@@ -50,9 +76,17 @@ pub(super) fn tell(running: &Running) -> anyhow::Result<()> {
     say(&Told::Running(running.clone())).context("could not tell the parent where it listens")
 }
 
-/// Tells the parent again and again how the store keeps up.
-pub(super) async fn tell_figures(metrics: Arc<Metrics>, stop: Stop) {
+/// Tells the parent again and again how the store keeps up, and how healthy this process is.
+pub(super) async fn tell_figures(metrics: Arc<Metrics>, health: Health, stop: Stop) {
+    let mut told = None;
     loop {
+        let now = ToldHealth::of(&health);
+        if told.as_ref() != Some(&now) {
+            if let Err(error) = say(&Told::Health(now.clone())) {
+                tracing::debug!(%error, "the parent does not listen");
+            }
+            told = Some(now);
+        }
         let persisted = metrics.persisted_so_far();
         let figures = Figures {
             lag_ms: u64::try_from(persisted.lag.as_millis()).unwrap_or(u64::MAX),
@@ -91,6 +125,7 @@ pub(super) fn end_with_it(
         stop.now(Reason::Asked);
         std::thread::sleep(shutdown + GRACE);
         tracing::error!("the parent is gone and the time to finish is over");
+        lines::flush();
         std::process::exit(1);
     })
 }

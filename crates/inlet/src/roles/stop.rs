@@ -41,6 +41,15 @@ impl Stop {
         reason.ok().and_then(|reason| reason.clone()).unwrap_or(Reason::Asked)
     }
 
+    /// What `work` comes to; `None` where it is time to stop before that.
+    pub(crate) async fn before<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            _ = self.wait() => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Whether it is time to stop.
     pub(crate) fn is_now(&self) -> bool {
         self.sender.borrow().is_some()

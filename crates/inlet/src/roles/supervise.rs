@@ -46,12 +46,11 @@ use std::time::Instant;
 use anyhow::Context;
 use inlet_core::health::Health;
 use inlet_core::ports::{Clock, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::backends::Backends;
 use self::board::Board;
-use self::control::{Command, Overview, Request};
+use self::control::{Asked, Overview};
 use self::fleet::Fleet;
 use self::metrics::Figures;
 use self::placement::Zone;
@@ -66,7 +65,7 @@ use crate::control::DIRECTORY;
 use crate::data::{DataDirectory, Running};
 use crate::report::Hinted;
 use crate::wire::{self, Engines};
-use crate::{systemd, tokens};
+use crate::{signals, systemd, tokens};
 
 /// How many commands may wait.
 const REQUESTS_MAX: usize = 8;
@@ -87,17 +86,19 @@ async fn run_in(
     data: DataDirectory,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    let stop = Stop::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
+    let hangups = signals::listen(&watched, &stop)?;
     let doors = Doors::open(&settings)?;
     let socket = control::listen(&run_directory(&data)?)?;
     let base = data.instance(settings.instance.as_deref())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Opened before the children do: a new store is made once.
-    let engines = Engines::open(&settings, &data).await?;
+    let opened = stop.before(Engines::open(&settings, &data)).await.transpose()?;
+    let Some(engines) = opened else { return Ok(()) };
     let local = tokens::local()?;
     data.keep_private(&data.local_token_path(), &local)?;
     let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
-    let stop = Stop::new();
-    let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
     let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
@@ -130,21 +131,28 @@ async fn run_in(
         backends: backends.clone(),
         live: front.live.clone(),
         zones,
+        watched: watched.clone(),
     })?;
-    let (requests, mut requested) = mpsc::channel(REQUESTS_MAX);
-    let following = tokio::spawn(async move { backends.follow().await });
-    let answering = tokio::spawn(control::serve(socket, Arc::new(overview), requests.clone()));
-    let signals = tokio::spawn(reload_on_hangup(requests, stop.clone()));
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    let following = watched.restarted_task("backends", move || {
+        let backends = backends.clone();
+        async move { backends.follow().await }
+    });
+    let (socket, overview) = (Arc::new(socket), Arc::new(overview));
+    let answering = watched.restarted_task("control", {
+        let watched = watched.clone();
+        move || {
+            let (socket, overview) = (Arc::clone(&socket), Arc::clone(&overview));
+            control::serve(socket, overview, requests.clone(), watched.clone())
+        }
+    });
+    let mut asked = Asked { requests: requested, hangups };
     let summarizer = wire::summarizer(&settings, &engines, &clock)?;
     let summary = watched.restarted_thread("summary", {
         let stop = stop.clone();
         move || summary::run(summarizer.clone(), stop.clone())
     })?;
 
-    let ending = tokio::spawn({
-        let stop = stop.clone();
-        async move { instance::wait_for_the_end(&stop).await }
-    });
     let begun = tokio::select! {
         begun = fleet.first_instances() => begun,
         _ = stop.wait() => Ok(()),
@@ -160,21 +168,21 @@ async fn run_in(
         Ok(()) => {}
         Err(reason) => stop.now(Reason::Failed(format!("no instance could be started: {reason}"))),
     }
-    fleet.run(&mut requested, &stop).await;
+    fleet.run(&mut asked, &stop).await;
+    let reason = instance::wait_for_the_end(&stop).await;
     // The edge finishes while the instances are there to answer.
     front.ended().await?;
     answering.abort();
-    drop(requested);
+    drop(asked);
     fleet.end().await;
     following.abort();
-    signals.abort();
     let until = tokio::time::Instant::now() + settings.shutdown;
     summary.join(until).await?;
     if tokio::time::timeout_at(until, engines.close()).await.is_err() {
         tracing::info!("the store is away: the next start reads its write-ahead log");
     }
     drop(announced);
-    match ending.await?? {
+    match reason {
         Reason::Asked => Ok(()),
         Reason::Failed(why) => Err(Hinted::new(why, "its lines are above").into()),
     }
@@ -190,23 +198,4 @@ fn run_directory(data: &DataDirectory) -> anyhow::Result<PathBuf> {
     };
     emptied.with_context(|| format!("could not make {} anew", path.display()))?;
     Ok(path)
-}
-
-/// Asks for a reload with each SIGHUP.
-async fn reload_on_hangup(requests: mpsc::Sender<Request>, stop: Stop) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::error!(%error, "there is no reload by SIGHUP"),
-    };
-    loop {
-        tokio::select! {
-            _ = stop.wait() => return,
-            _ = hangups.recv() => {
-                // One that waits already reads what is there when its turn comes.
-                if requests.try_send(Request { command: Command::Reload, asker: None }).is_err() {
-                    tracing::debug!("enough reloads wait already");
-                }
-            }
-        }
-    }
 }

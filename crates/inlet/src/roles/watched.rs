@@ -136,6 +136,21 @@ impl Watched {
         tokio::spawn(async move { drop(watched.restarted(name, body).await) })
     }
 
+    /// Runs `work`, which comes to an end by itself, as a task on the present runtime. Only a panic
+    /// in it ends the process.
+    pub(crate) fn task(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let watched = self.clone();
+        tokio::spawn(async move {
+            if let Err(panic) = caught(name, || work).await {
+                watched.ended(name, Some(panic));
+            }
+        })
+    }
+
     async fn essential<F: Future<Output = ()>>(
         &self,
         name: &str,

@@ -4,6 +4,7 @@
 mod ailing;
 mod doors;
 mod faults;
+mod names;
 mod site;
 mod tenants;
 

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,25 +11,32 @@ use anyhow::Context;
 use inlet_edge::AccessLog;
 
 use crate::report::Hinted;
+use crate::roles::watched::Watched;
 
-/// How often is looked whether another file is to be written to.
+/// The name of its thread.
+const THREAD: &str = "access-log";
+/// The time between two looks for a file that was moved away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The log at `path`; none without a path. `-` is stdout.
-pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Option<AccessLog>> {
+/// The log at `path`, with the thread that writes it; none without a path. `-` is stdout.
+pub(super) fn open(path: Option<&Path>, watched: &Watched) -> anyhow::Result<Option<AccessLog>> {
     let Some(path) = path else { return Ok(None) };
-    let opened = if path == Path::new("-") {
-        AccessLog::to(io::stdout())
+    let (log, writer) = AccessLog::new();
+    if path == Path::new("-") {
+        // A descriptor of its own: the lock of the standard one would be held by a write that
+        // hangs.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().context("could not open stdout")?;
+        watched.blocking_thread(THREAD, move || writer.run(File::from(stdout)))?;
     } else {
-        let log = RotatedFile::open(path.to_owned()).with_context(|| {
+        let file = RotatedFile::open(path.to_owned()).with_context(|| {
             Hinted::new(
                 format!("could not write the access log {}", path.display()),
                 "name a file with --access-log that this user may write, or -",
             )
         })?;
-        AccessLog::to(log)
-    };
-    opened.map(|(log, _)| Some(log)).context("could not start the thread of the access log")
+        watched.blocking_thread(THREAD, move || writer.run(file))?;
+    }
+    Ok(Some(log))
 }
 
 /// A file that lines are put at the end of, opened anew when another one lies at its path, or
@@ -45,7 +53,7 @@ impl RotatedFile {
         Ok(Self { path, file, looked: Instant::now() })
     }
 
-    /// Whether what is open still lies at the path.
+    /// Whether the open file still lies at the path.
     fn is_in_place(&self) -> io::Result<bool> {
         let open = self.file.metadata()?;
         Ok(std::fs::metadata(&self.path)

@@ -1,19 +1,34 @@
-//! The instances of `--backend`, and what their names stand for.
+//! The instances of `--backend`, and the addresses that their names stand for.
+//!
+//! Each name is followed by itself: one that can't be looked up, or whose look-up hangs, keeps the
+//! addresses it had and holds up no other, nor the start. No two look-ups of one name run at once,
+//! so that a resolver that hangs costs one thread a name.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use inlet_edge::{BackendOptions, BackendTls, Edge};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::report::Hinted;
 use crate::roles::stop::Stop;
+use crate::roles::watched::Watched;
 
-/// How often names are looked up again.
+/// The time between two look-ups of a name that was found.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(15);
+/// The time after the first look-up that failed; it doubles with each that follows, up to the one
+/// above.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The time after which a look-up counts as failed. It is waited for beyond that.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
+/// The time that the start waits for names.
+const START_WITHIN: Duration = Duration::from_secs(2);
 
 /// Instances as they are given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +46,23 @@ struct Given {
     id: Option<String>,
     /// The name that its certificate must be for.
     tls: Option<String>,
+}
+
+/// The instances that an edge asks, kept equal to what their names stand for. Clones are the same.
+#[derive(Clone)]
+pub(in crate::roles) struct Followed {
+    edge: Edge,
+    shared: Arc<Mutex<Names>>,
+    /// Counts the lists that were given.
+    version: Arc<watch::Sender<u64>>,
+}
+
+/// The list in force, and the addresses of each of its entries; `None` before the first answer.
+struct Names {
+    backends: Backends,
+    known: Vec<Option<Vec<SocketAddr>>>,
+    /// Entries whose last look-up failed.
+    failing: Vec<bool>,
 }
 
 impl Backends {
@@ -53,8 +85,23 @@ impl Backends {
                 "name each with --backend HOST:PORT; `inlet up --instances 2` runs them here";
             return Err(Hinted::usage("there are no instances for the edge", hint).into());
         }
+        let twice = given.iter().enumerate().find_map(|(index, one)| {
+            given[..index].iter().any(|other| other.id() == one.id()).then(|| one.id())
+        });
+        if let Some(twice) = twice {
+            let hint = "give each an id of its own with ,id=ID";
+            return Err(
+                Hinted::usage(format!("two instances are `{twice}` in backend"), hint).into()
+            );
+        }
+        let has_tls = given.iter().any(|given| given.tls.is_some());
+        if ca.is_some() && !has_tls {
+            let hint = "put ,tls behind the instances that speak it, or leave backend_ca out";
+            let message = "backend_ca has no effect: no instance in backend has TLS";
+            return Err(Hinted::usage(message, hint).into());
+        }
         let roots = ca.map_or_else(|| Ok(Vec::new()), certificates)?;
-        if roots.is_empty() && given.iter().any(|given| given.tls.is_some()) {
+        if roots.is_empty() && has_tls {
             let hint = "name the certificates that may have signed theirs with --backend-ca";
             return Err(
                 Hinted::usage("instances with TLS are not trusted by themselves", hint).into()
@@ -62,32 +109,206 @@ impl Backends {
         }
         Ok(Self { given, roots })
     }
+}
 
-    /// Gives the edge what the names stand for now.
-    pub(in crate::roles) async fn set(&self, edge: &Edge) -> anyhow::Result<()> {
-        let mut options = Vec::new();
-        for given in &self.given {
-            options.extend(given.look_up(&self.roots).await?);
+impl Followed {
+    /// Gives the edge these instances, and keeps looking their names up until the stop. Waits for
+    /// the first answers, but not for long.
+    ///
+    /// # Errors
+    /// Where the edge can't use an instance.
+    pub(in crate::roles) async fn start(
+        edge: Edge,
+        backends: Backends,
+        watched: &Watched,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let shared = Arc::new(Mutex::new(Names::of(backends)));
+        let followed = Self { edge, shared, version: Arc::default() };
+        followed.apply()?;
+        watched.restarted_task("names", {
+            let (followed, stop) = (followed.clone(), stop.clone());
+            move || followed.clone().follow(stop.clone())
+        });
+        let mut changes = followed.version.subscribe();
+        let all_answered =
+            async { while !followed.names().is_answered() && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            () = all_answered => {}
+            () = tokio::time::sleep(START_WITHIN) => {}
+            _ = stop.wait() => {}
         }
-        edge.set_backends(options).context("the instances can't be used")
+        Ok(followed)
     }
 
-    /// Looks names up again and again. Where that fails, what was known of all of them stays.
-    pub(in crate::roles) async fn follow(self, edge: Edge, stop: Stop) {
-        let is_named = |given: &Given| given.target.parse::<SocketAddr>().is_err();
-        if !self.given.iter().any(is_named) {
-            return;
+    /// Takes other instances. Names that stay keep their addresses.
+    ///
+    /// # Errors
+    /// Where the edge can't use one; then the old ones stay.
+    pub(in crate::roles) fn replace(&self, backends: Backends) -> anyhow::Result<()> {
+        let old = {
+            let mut names = self.names();
+            let mut new = Names::of(backends);
+            for (index, given) in new.backends.given.iter().enumerate() {
+                let target = &given.target;
+                let at = names.backends.given.iter().position(|old| old.target == *target);
+                if let Some(at) = at {
+                    new.known[index] = names.known[at].clone().or(new.known[index].take());
+                }
+            }
+            std::mem::replace(&mut *names, new)
+        };
+        let applied = self.apply();
+        if applied.is_err() {
+            *self.names() = old;
         }
+        self.version.send_modify(|version| *version += 1);
+        applied
+    }
+
+    /// Follows every name of the list in force.
+    async fn follow(self, stop: Stop) {
+        let mut version = self.version.subscribe();
         loop {
-            tokio::select! {
-                _ = stop.wait() => return,
-                () = tokio::time::sleep(LOOK_UP_EVERY) => {}
+            let given = self.names().backends.given.clone();
+            let mut following = JoinSet::new();
+            for given in given.iter().filter(|given| given.is_name()) {
+                following.spawn(self.clone().follow_one(given.target.clone()));
             }
-            if let Err(error) = self.set(&edge).await {
-                let error = format!("{error:#}");
-                tracing::warn!(error, "the instances that are known stay");
+            let list = given;
+            loop {
+                tokio::select! {
+                    _ = stop.wait() => return,
+                    changed = version.changed() => if changed.is_err() { return },
+                    Some(ended) = following.join_next() => {
+                        // A panic among them is one of this task, which is restarted.
+                        if let Err(error) = ended
+                            && error.is_panic()
+                        {
+                            std::panic::resume_unwind(error.into_panic());
+                        }
+                    }
+                }
+                if self.names().backends.given != list {
+                    break;
+                }
             }
         }
+    }
+
+    /// Looks a name up again and again.
+    async fn follow_one(self, target: String) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let looked = target.clone();
+            let mut looking = tokio::spawn(async move { tokio::net::lookup_host(looked).await });
+            let found = match tokio::time::timeout(LOOK_UP_WITHIN, &mut looking).await {
+                Ok(found) => found,
+                Err(_) => {
+                    let waited = LOOK_UP_WITHIN.as_secs();
+                    self.failed(&target, &format!("no answer within {waited} s"));
+                    looking.await
+                }
+            };
+            let found = match found {
+                Ok(Ok(found)) => {
+                    let mut found: Vec<SocketAddr> = found.collect();
+                    found.sort_unstable();
+                    found.dedup();
+                    if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
+                }
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let wait = match found {
+                Ok(found) => {
+                    self.found(&target, found);
+                    pause = RETRY_MIN;
+                    LOOK_UP_EVERY
+                }
+                Err(why) => {
+                    self.failed(&target, &why);
+                    let next = (pause * 2).min(LOOK_UP_EVERY);
+                    std::mem::replace(&mut pause, next)
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn found(&self, target: &str, found: Vec<SocketAddr>) {
+        let mut is_changed = false;
+        {
+            let mut names = self.names();
+            for index in names.of_target(target) {
+                if std::mem::take(&mut names.failing[index]) {
+                    tracing::info!(name = target, "the name is found again");
+                }
+                is_changed |= names.known[index].as_ref() != Some(&found);
+                names.known[index] = Some(found.clone());
+            }
+        }
+        if is_changed {
+            if let Err(error) = self.apply() {
+                tracing::error!(error = %format!("{error:#}"), "the instances that are known stay");
+            }
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    fn failed(&self, target: &str, why: &str) {
+        let mut names = self.names();
+        for index in names.of_target(target) {
+            let addresses = names.known[index].get_or_insert_default().len();
+            if !std::mem::replace(&mut names.failing[index], true) {
+                tracing::warn!(
+                    name = target,
+                    why,
+                    addresses,
+                    "an instance's name can't be looked up; it keeps the addresses it had"
+                );
+            }
+        }
+        drop(names);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Gives the edge the addresses that are known.
+    fn apply(&self) -> anyhow::Result<()> {
+        let options = self.names().options();
+        self.edge.set_backends(options).context("the instances can't be used")
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    fn of(backends: Backends) -> Self {
+        let known = backends.given.iter().map(|given| given.target.parse().ok());
+        let known = known.map(|address| address.map(|address| vec![address])).collect();
+        let failing = vec![false; backends.given.len()];
+        Self { backends, known, failing }
+    }
+
+    /// Whether each name was looked up once.
+    fn is_answered(&self) -> bool {
+        self.known.iter().all(Option::is_some)
+    }
+
+    fn of_target(&self, target: &str) -> Vec<usize> {
+        let given = self.backends.given.iter().enumerate();
+        given.filter(|(_, given)| given.target == target).map(|(index, _)| index).collect()
+    }
+
+    /// An instance for each address.
+    fn options(&self) -> Vec<BackendOptions> {
+        let entries = self.backends.given.iter().zip(&self.known);
+        let options = entries.flat_map(|(given, known)| {
+            given.options(known.as_deref().unwrap_or_default(), &self.backends.roots)
+        });
+        options.collect()
     }
 }
 
@@ -114,29 +335,34 @@ impl Given {
         Some(given)
     }
 
+    /// Its id, and the beginning of the ids of its addresses where it stands for several.
+    fn id(&self) -> &str {
+        self.id.as_ref().unwrap_or(&self.target)
+    }
+
+    /// Whether it has to be looked up.
+    fn is_name(&self) -> bool {
+        self.target.parse::<SocketAddr>().is_err()
+    }
+
     /// An instance for each address. Where there are many, each has its address in its id.
-    async fn look_up(
+    fn options(
         &self,
+        addresses: &[SocketAddr],
         roots: &[CertificateDer<'static>],
-    ) -> anyhow::Result<Vec<BackendOptions>> {
-        let found = tokio::net::lookup_host(&self.target).await;
-        let mut addresses: Vec<SocketAddr> =
-            found.with_context(|| format!("could not look up {}", self.target))?.collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        anyhow::ensure!(!addresses.is_empty(), "{} stands for no address", self.target);
-        let id = self.id.as_ref().unwrap_or(&self.target);
+    ) -> Vec<BackendOptions> {
+        let id = self.id();
         let is_one = addresses.len() == 1;
-        let instance = |address: SocketAddr| BackendOptions {
-            id: if is_one { id.clone() } else { format!("{id}@{}", address.ip()) },
+        let instance = |address: &SocketAddr| BackendOptions {
+            id: if is_one { id.to_owned() } else { format!("{id}@{}", address.ip()) },
             zone: self.zone.clone(),
-            address,
+            address: *address,
             tls: self
                 .tls
                 .clone()
                 .map(|server_name| BackendTls { roots: roots.to_vec(), server_name }),
         };
-        Ok(addresses.into_iter().map(instance).collect())
+        addresses.iter().map(instance).collect()
     }
 }
 
@@ -185,5 +411,6 @@ mod tests {
         assert!(read(&[]).is_err());
         assert!(read(&["h:1", "h:2,tls"]).is_err());
         assert!(read(&["h:1", "h:2"]).is_ok());
+        assert!(read(&["h:1,id=a", "h:2,id=a"]).is_err(), "one id twice");
     }
 }

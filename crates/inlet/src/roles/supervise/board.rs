@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use inlet_core::health::State;
 use tokio::sync::watch;
 
 use super::placement::Place;
-use crate::roles::parent::Figures;
+use crate::roles::parent::{Figures, ToldHealth};
 
 /// How far a child has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,10 @@ pub(super) struct Entry {
     pub(super) failures: u32,
     /// Why it ended the last time.
     pub(super) reason: Option<String>,
-    /// What a worker tells.
+    /// The figures that a worker tells.
     pub(super) figures: Option<Figures>,
+    /// The health that a worker tells.
+    pub(super) health: Option<ToldHealth>,
 }
 
 /// All children. Clones are the same board.
@@ -68,9 +71,19 @@ impl Entry {
             Phase::Stopping => "stopping",
             Phase::BackingOff => "backing-off",
             Phase::Running if self.is_draining => "draining",
-            Phase::Running if self.ready_since.is_some() => "up",
-            Phase::Running => "unready",
+            Phase::Running if self.ready_since.is_none() => "unready",
+            Phase::Running => match &self.health {
+                Some(health) if health.state == State::Unready.word() => "unready",
+                Some(health) if health.state == State::Degraded.word() => "degraded",
+                _ => "up",
+            },
         }
+    }
+
+    /// Why it is not up, or why it ended the last time.
+    pub(super) fn reason(&self) -> Option<&str> {
+        let failing = self.health.as_ref().and_then(|health| health.reason.as_deref());
+        failing.or(self.reason.as_deref())
     }
 }
 
@@ -90,6 +103,7 @@ impl Board {
             failures: 0,
             reason: None,
             figures: None,
+            health: None,
         };
         self.entries_now().insert(id.to_owned(), entry);
         self.changed();

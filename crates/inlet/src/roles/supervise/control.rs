@@ -18,6 +18,8 @@ use super::probe;
 use crate::control::status::{EdgeFigures, InstanceStatus, Status, WorkerStatus, ZoneStatus};
 use crate::control::{Answer, SOCKET, in_directory};
 use crate::data::Running;
+use crate::roles::watched::Watched;
+use crate::signals::Hangups;
 
 /// The longest request, in bytes.
 const REQUEST_BYTES_MAX: u64 = 256;
@@ -53,6 +55,24 @@ pub(super) struct Request {
     pub(super) asker: Option<oneshot::Sender<Reply>>,
 }
 
+/// Whoever asks something of a fleet.
+pub(super) struct Asked {
+    pub(super) requests: mpsc::Receiver<Request>,
+    /// Each asks for a reload; those that arrive during one are one.
+    pub(super) hangups: Hangups,
+}
+
+impl Asked {
+    /// The next request; waits for ever once nobody can ask any more.
+    pub(super) async fn next(&mut self) -> Request {
+        tokio::select! {
+            Some(request) = self.requests.recv() => request,
+            Some(()) = self.hangups.recv() => Request { command: Command::Reload, asker: None },
+            else => std::future::pending().await,
+        }
+    }
+}
+
 /// What is known of the whole.
 pub(super) struct Overview {
     pub(super) board: Board,
@@ -70,9 +90,10 @@ pub(super) fn listen(directory: &Path) -> anyhow::Result<UnixListener> {
 
 /// Answers on the socket until it is dropped.
 pub(super) async fn serve(
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
     overview: Arc<Overview>,
     requests: mpsc::Sender<Request>,
+    watched: Watched,
 ) {
     let askers = Arc::new(Semaphore::new(ASKERS_MAX));
     loop {
@@ -80,7 +101,7 @@ pub(super) async fn serve(
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (overview, requests) = (Arc::clone(&overview), requests.clone());
-                tokio::spawn(async move {
+                watched.task("control", async move {
                     if let Err(error) = answer(stream, &overview, &requests).await {
                         tracing::debug!(%error, "who asked is gone");
                     }
@@ -159,7 +180,7 @@ impl Overview {
                 uptime_s: entry.started.elapsed().as_secs(),
                 restarts: entry.restarts,
                 figures: entry.figures,
-                reason: entry.reason.clone(),
+                reason: entry.reason().map(str::to_owned),
             }),
         }
     }

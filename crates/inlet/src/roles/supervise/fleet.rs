@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::backends::Backends;
 use super::board::{Board, Entry, Phase};
-use super::control::{Command, Reply, Request};
+use super::control::{Asked, Command, Reply};
 use super::launch::Launch;
 use super::member::{Kind, Member};
 use super::placement::{Place, Zone, places, zone_name};
@@ -18,6 +16,7 @@ use crate::cli::Given;
 use crate::config::{FleetOptions, Settings};
 use crate::roles::front::Live;
 use crate::roles::stop::Stop;
+use crate::roles::watched::Watched;
 
 /// How often is looked at the zones, whatever happens.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -42,6 +41,7 @@ pub(super) struct Fleet {
     backends: Backends,
     live: Live,
     zones: Zones,
+    watched: Watched,
     launch: Arc<Launch>,
     members: Vec<Member>,
     /// Those that are on their way out, or not yet in.
@@ -60,6 +60,7 @@ pub(super) struct Parts {
     pub(super) backends: Backends,
     pub(super) live: Live,
     pub(super) zones: Zones,
+    pub(super) watched: Watched,
 }
 
 impl Fleet {
@@ -67,7 +68,8 @@ impl Fleet {
     pub(super) fn start(parts: Parts) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?;
         let launch = Arc::new(Launch::new(&parts.given, &binary, &parts.data)?);
-        let Parts { size, base, settings, given, data, board, backends, live, zones } = parts;
+        let Parts { size, base, settings, given, data, board, backends, live, zones, watched } =
+            parts;
         let mut fleet = Self {
             size,
             base,
@@ -79,6 +81,7 @@ impl Fleet {
             backends,
             live,
             zones,
+            watched,
             launch,
             members: Vec::new(),
             others: Vec::new(),
@@ -114,12 +117,12 @@ impl Fleet {
     }
 
     /// Does what is asked and keeps the zones in order, until it is time to stop.
-    pub(super) async fn run(&mut self, requests: &mut mpsc::Receiver<Request>, stop: &Stop) {
+    pub(super) async fn run(&mut self, asked: &mut Asked, stop: &Stop) {
         loop {
             tokio::select! {
                 biased;
                 _ = stop.wait() => return,
-                () = self.step(requests) => {}
+                () = self.step(asked) => {}
             }
         }
     }
@@ -137,10 +140,10 @@ impl Fleet {
         }
     }
 
-    async fn step(&mut self, requests: &mut mpsc::Receiver<Request>) {
+    async fn step(&mut self, asked: &mut Asked) {
         let mut changes = self.board.watch();
         tokio::select! {
-            Some(request) = requests.recv() => {
+            request = asked.next() => {
                 let reply = match request.command {
                     Command::Reload => self.reload().await,
                     Command::Close(zone) => self.close(&zone),
@@ -287,12 +290,12 @@ impl Fleet {
         // An instance and its successor each need a log of their own; they take turns with two.
         let is_taken = self.members.iter().chain(&self.others).any(|member| member.id == name);
         let id = if is_taken { format!("{name}.2") } else { name };
-        Member::start(self.kind(id, Some(place)), Arc::clone(launch), &self.board)
+        Member::start(self.kind(id, Some(place)), Arc::clone(launch), &self.board, &self.watched)
     }
 
     fn start_worker(&self, launch: &Arc<Launch>) -> Member {
         let id = format!("{}-persist", self.base);
-        Member::start(self.kind(id, None), Arc::clone(launch), &self.board)
+        Member::start(self.kind(id, None), Arc::clone(launch), &self.board, &self.watched)
     }
 
     fn kind(&self, id: String, place: Option<Place>) -> Kind {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use super::lines::{Tail, next_line, pass_on};
 use super::placement::{Place, zone_name};
 use super::probe;
 use crate::roles::parent::Told;
+use crate::roles::watched::Watched;
 
 /// How long a child may take to say that it runs. It reads its whole log before that.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -60,6 +61,7 @@ struct Keeper {
     kind: Kind,
     launch: Arc<Launch>,
     board: Board,
+    watched: Watched,
     stop: watch::Receiver<bool>,
 }
 
@@ -82,12 +84,13 @@ enum End {
 
 impl Member {
     /// Starts a child and keeps it running.
-    pub(super) fn start(kind: Kind, launch: Arc<Launch>, board: &Board) -> Self {
+    pub(super) fn start(kind: Kind, launch: Arc<Launch>, board: &Board, watched: &Watched) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (id, place) = (kind.id.clone(), kind.place);
         board.add(&id, place);
-        let keeper = Keeper { kind, launch, board: board.clone(), stop: stopped };
-        Self { id, place, stop, task: tokio::spawn(keeper.run()) }
+        let (board, watched) = (board.clone(), watched.clone());
+        let keeper = Keeper { kind, launch, board, watched: watched.clone(), stop: stopped };
+        Self { id, place, stop, task: watched.task("keeper", keeper.run()) }
     }
 
     /// Tells the child to stop. [`Member::ended`] says when it has.
@@ -139,7 +142,7 @@ impl Keeper {
             entry.phase = Phase::Starting;
             entry.pid = process.child.id();
             entry.started = Instant::now();
-            entry.figures = None;
+            (entry.figures, entry.health) = (None, None);
         });
         let ready_since = OnceLock::new();
         let Process { child, told, .. } = &mut process;
@@ -194,7 +197,7 @@ impl Keeper {
         Ok(Process {
             _stdin: child.stdin.take(),
             told: BufReader::new(stdout),
-            lines: tokio::spawn(pass_on(stderr, name, tail.clone())),
+            lines: self.watched.task("child-lines", pass_on(stderr, name, tail.clone())),
             tail,
             child,
         })
@@ -205,11 +208,11 @@ impl Keeper {
 async fn watch_over(
     kind: &Kind,
     board: &Board,
-    told: &mut BufReader<ChildStdout>,
+    told: &mut BufReader<impl AsyncRead + Unpin>,
     ready_since: &OnceLock<Instant>,
 ) -> String {
     let address = match tokio::time::timeout(START_MAX, next_told(told)).await {
-        Ok(Some(Told::Running(running))) => running.plain,
+        Ok(Told::Running(running)) => running.plain,
         Ok(_) => return "it did not say that it runs".to_owned(),
         Err(_) => return format!("it did not say within {} s that it runs", START_MAX.as_secs()),
     };
@@ -232,12 +235,17 @@ async fn watch_over(
     }
 }
 
-/// What the child tells next; `None` where it makes no sense. It does not return when the child
-/// tells nothing more because it ends: that is waited for elsewhere.
-async fn next_told(told: &mut BufReader<ChildStdout>) -> Option<Told> {
-    match next_line(told).await {
-        Some(line) => serde_json::from_slice(&line).ok(),
-        None => std::future::pending().await,
+/// The next thing that the child tells; anything else on its stdout is passed over. It does not
+/// return when the child tells nothing more because it ends: that is waited for elsewhere.
+async fn next_told(told: &mut BufReader<impl AsyncRead + Unpin>) -> Told {
+    loop {
+        match next_line(told).await {
+            Some(line) => match serde_json::from_slice(&line) {
+                Ok(told) => return told,
+                Err(error) => tracing::trace!(%error, "a line of a child that tells nothing"),
+            },
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -267,7 +275,7 @@ async fn ask_again_and_again(
 async fn hear_again_and_again(
     kind: &Kind,
     board: &Board,
-    told: &mut BufReader<ChildStdout>,
+    told: &mut BufReader<impl AsyncRead + Unpin>,
     ready_since: &OnceLock<Instant>,
 ) -> String {
     note(kind, board, true, ready_since);
@@ -275,10 +283,13 @@ async fn hear_again_and_again(
     let silence_max = kind.hang + Duration::from_secs(1);
     loop {
         match tokio::time::timeout(silence_max, next_told(told)).await {
-            Ok(Some(Told::Figures(figures))) => {
+            Ok(Told::Figures(figures)) => {
                 board.update(&kind.id, |entry| entry.figures = Some(figures));
             }
-            Ok(_) => {}
+            Ok(Told::Health(health)) => {
+                board.update(&kind.id, |entry| entry.health = Some(health));
+            }
+            Ok(Told::Running(_)) => {}
             Err(_) => return format!("it told nothing for {} s", silence_max.as_secs()),
         }
     }
@@ -339,5 +350,53 @@ impl Process {
         if tokio::time::timeout(LAST_LINES_WITHIN, self.lines).await.is_err() {
             tracing::debug!(child = kind.id, "its last lines did not come");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const TOLD: &[u8] = b"{\"figures\":{\"lag_ms\":1,\"stored\":2,\"dead\":3,\"failures\":4}}\n";
+
+    fn worker() -> (Kind, Board) {
+        let (hang, shutdown) = (Duration::from_secs(10), Duration::from_secs(30));
+        let id = "t-persist".to_owned();
+        let (place, bodies_bytes_max, log_json) = (None, 1 << 20, false);
+        let kind = Kind { id, place, threads: 1, bodies_bytes_max, hang, shutdown, log_json };
+        let board = Board::default();
+        board.add(&kind.id, None);
+        (kind, board)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_floods_its_stdout_and_tells_nothing_is_taken_for_hung() {
+        let (kind, board) = worker();
+        let (mut child, parent) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move {
+            child.write_all(TOLD).await.unwrap();
+            // Until it is no longer read.
+            while child.write_all(b"noise\n{\"figures\":7}\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let (mut told, ready) = (BufReader::new(parent), OnceLock::new());
+        let begun = tokio::time::Instant::now();
+        let hung = hear_again_and_again(&kind, &board, &mut told, &ready).await;
+        assert_eq!(hung, "it told nothing for 11 s");
+        assert!(begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
+        assert_eq!(board.entry(&kind.id).unwrap().figures.unwrap().stored, 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_child_writes_before_it_tells_that_it_runs_is_passed_over() {
+        let noise = [b'x'; 100_000];
+        let bytes = [&noise[..], b"\n\n{}\n", TOLD].concat();
+        let mut told = BufReader::new(&bytes[..]);
+        assert!(matches!(next_told(&mut told).await, Told::Figures(figures) if figures.dead == 3));
     }
 }

@@ -44,6 +44,51 @@ fn an_instance_that_hangs_is_taken_out_and_comes_back_slowly() {
 }
 
 #[test]
+fn checks_go_on_until_the_last_thread_of_the_edge_has_ended_its_connections() {
+    // One connection goes to each of two threads; which is the first thread's is not known, so
+    // each ends first once.
+    for first in [0, 1] {
+        let site = Site::start(&["--zone", "a", "--threads", "2"]);
+        let body = "[1]";
+        let mut streams: Vec<TcpStream> = (0..2)
+            .map(|number| {
+                let mut stream = TcpStream::connect(site.edge.plain_address()).unwrap();
+                let head = format!(
+                    "POST /api/save HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {TOKEN}\r\n\
+                     Content-Type: application/json\r\nIdempotency-Key: {first}-{number}\r\n\
+                     Content-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        let one = site.behind.one.as_ref().unwrap();
+        until("both are being answered", || {
+            let status = site.edge.get("/edge/status").json();
+            status["connections_open"].as_u64().unwrap() >= 2
+        });
+        site.edge.signal(Signal::TERM);
+        until("no more connections are taken", || {
+            TcpStream::connect(site.edge.plain_address()).is_err()
+        });
+        let mut last = streams.remove(1 - first);
+        let mut ended = streams.remove(0);
+        ended.write_all(body.as_bytes()).unwrap();
+        let (status, answer) = read_answer(&mut BufReader::new(ended)).unwrap();
+        assert_eq!(status, 202, "{answer}");
+        // The own zone's comes first; that it hangs is found out by checks alone.
+        one.signal(Signal::STOP);
+        last.write_all(body.as_bytes()).unwrap();
+        let answered = read_answer(&mut BufReader::new(last));
+        one.signal(Signal::CONT);
+        let (status, answer) = answered.unwrap();
+        assert_eq!(status, 202, "{answer}");
+        assert!(site.edge.stop().success());
+    }
+}
+
+#[test]
 fn with_no_instance_alive_the_answer_is_a_page_that_says_so() {
     let site = Site::prepare();
     let pages = site.path("pages");
