@@ -21,6 +21,10 @@ pub(crate) fn failure(error: io::Error, attempted: &'static str, path: &Path) ->
             FailureKind::Refused,
             Some("check who owns the directory and what it allows, or choose another with --data"),
         ),
+        Some(Errno::NOENT) => (
+            FailureKind::Missing,
+            Some("is it a volume that is not mounted? else name another path"),
+        ),
         Some(Errno::NAMETOOLONG | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP) => {
             (FailureKind::Refused, None)
         }

@@ -8,6 +8,8 @@
 //! | [`cache`] | [`cache::MemoryCache`]: in this process |
 //! | [`secrets`] | [`secrets::FileSecrets`]: a directory only its owner can read |
 //!
+//! [`deferred::Deferred`] stands before any of them where a process starts while one is away.
+//!
 //! May import `inlet-core` and `inlet-log`. No type of an engine leaves this crate: what a caller
 //! sees is the port, the adapter's constructor and its options.
 //!
@@ -21,6 +23,7 @@
 pub mod aws;
 pub mod bucket;
 pub mod cache;
+pub mod deferred;
 mod files;
 #[cfg(feature = "aws")]
 mod overflow;

@@ -258,7 +258,7 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Tokens::authorize`].
-    pub fn authenticate(&self, token: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
+    pub fn authenticate(&self, token: Option<&str>, scope: Scope) -> Result<Caller, Error> {
         self.tokens.authorize(token, scope, self.clock.now())
     }
 

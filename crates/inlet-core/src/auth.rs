@@ -21,6 +21,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::document::{StreamName, Timestamp, hex, unhex};
+use crate::error::Error;
+use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
 /// The longest token that is looked up, in bytes.
@@ -169,6 +171,8 @@ pub struct TokenBook {
     /// By the first eight bytes of the hash. Which bucket a guess falls in tells nothing about
     /// the tokens, because the guesser can't choose hashes.
     by_prefix: HashMap<[u8; 8], Vec<Entry>>,
+    /// Whether there may be tokens that are not in it.
+    is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -240,6 +244,13 @@ impl TokenBook {
         book
     }
 
+    /// The same book where there may be other tokens as well, because the secrets could not be
+    /// read yet: a token that is not in it is answered as an outage, and not as unknown.
+    #[must_use]
+    pub fn partial(self) -> Self {
+        Self { is_partial: true, ..self }
+    }
+
     /// The token with this text, if there is one. The time it takes tells nothing of how much of
     /// a guess is right.
     fn find(&self, text: &str) -> Option<&Entry> {
@@ -285,23 +296,31 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Rejection::TokenMissing`], [`Rejection::TokenUnknown`], [`Rejection::TokenExpired`] or
-    /// [`Rejection::ScopeMissing`].
+    /// [`Rejection::ScopeMissing`]; [`FailureKind::Unavailable`] for a token that is not in a book
+    /// that is [partial](TokenBook::partial).
     pub fn authorize(
         &self,
         text: Option<&str>,
         scope: Scope,
         now: Timestamp,
-    ) -> Result<Caller, Rejection> {
+    ) -> Result<Caller, Error> {
         let text = text.filter(|text| !text.is_empty()).ok_or(Rejection::TokenMissing)?;
         let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Entry { caller, expires_us, used_us, .. } =
-            book.find(text).ok_or(Rejection::TokenUnknown)?;
+        let Some(Entry { caller, expires_us, used_us, .. }) = book.find(text) else {
+            if book.is_partial {
+                let (kind, what) = (FailureKind::Unavailable, "a token");
+                return Err(Failure::new(kind, "look up", what)
+                    .because("the secrets could not be read yet")
+                    .into());
+            }
+            return Err(Rejection::TokenUnknown.into());
+        };
         let now_us = now.as_micros();
         if expires_us.is_some_and(|expires_us| expires_us <= now_us) {
-            return Err(Rejection::TokenExpired);
+            return Err(Rejection::TokenExpired.into());
         }
         if !caller.may(scope) {
-            return Err(Rejection::ScopeMissing(scope));
+            return Err(Rejection::ScopeMissing(scope).into());
         }
         if now_us.saturating_sub(used_us.load(Ordering::Relaxed)) >= USE_EVERY_US {
             used_us.store(now_us, Ordering::Relaxed);
@@ -348,7 +367,14 @@ mod tests {
     }
 
     fn authorize(tokens: &Tokens, text: Option<&str>, scope: Scope) -> Result<Caller, Rejection> {
-        tokens.authorize(text, scope, NOW)
+        rejected(tokens.authorize(text, scope, NOW))
+    }
+
+    fn rejected(result: Result<Caller, Error>) -> Result<Caller, Rejection> {
+        result.map_err(|error| match error {
+            Error::Rejected(rejection) => rejection,
+            Error::Failed(failure) => panic!("{failure}"),
+        })
     }
 
     #[test]
@@ -381,16 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_a_partial_book_lacks_is_an_outage_and_not_unknown() {
+        let tokens = tokens();
+        let saver = Token::new("saver", &[Scope::Save], "secret", Timestamp::default());
+        tokens.replace(TokenBook::new([&saver]).partial());
+        assert!(authorize(&tokens, Some("secret"), Scope::Save).is_ok());
+        assert_eq!(authorize(&tokens, None, Scope::Save), Err(Rejection::TokenMissing));
+        match tokens.authorize(Some("another"), Scope::Save, NOW) {
+            Err(Error::Failed(failure)) => assert!(failure.is_retryable()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn a_token_is_refused_from_its_expiry_on() {
         let mut token = Token::new("t", &[Scope::Save], "secret", Timestamp::default());
         token.expires_us = Some(NOW.as_micros());
         let tokens = Tokens::new(TokenBook::new([&token]));
         let before = Timestamp::from_micros(NOW.as_micros() - 1);
         assert!(tokens.authorize(Some("secret"), Scope::Save, before).is_ok());
-        assert_eq!(
-            tokens.authorize(Some("secret"), Scope::Save, NOW),
-            Err(Rejection::TokenExpired)
-        );
+        assert_eq!(authorize(&tokens, Some("secret"), Scope::Save), Err(Rejection::TokenExpired));
     }
 
     #[test]

@@ -156,6 +156,16 @@ pub struct Part {
 }
 
 impl Part {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts that it was started anew.
+    pub fn restarted(&self) {
+        self.health.restarted(&self.name);
+    }
+
     /// Reports that the part works.
     pub fn works(&self) {
         if let Some(lasted) = self.report(State::Ready, None, String::new(), None) {

@@ -36,7 +36,7 @@ impl ConnectionCounters {
     }
 
     /// All of them, in the order in which they are shown.
-    pub fn figures(&self) -> [Figure; 7] {
+    pub fn figures(&self) -> [Figure; 8] {
         let counter = |name, help, counter: &AtomicU64| Figure {
             name,
             kind: "counter",

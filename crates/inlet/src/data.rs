@@ -13,6 +13,8 @@
 //! log/INSTANCE/   the queue of that instance
 //! store/          the documents
 //! bucket/         summaries and backups
+//! used/           engines that were open once, by setting: a hash of the URL
+//! tokens.json     hashes of the tokens that secrets elsewhere had last; only its owner can read it
 //! run/            of a running `up` with instances: the socket it is spoken to by, the token for
 //!                 this machine, and a copy of the settings in force
 //! ```
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::owner;
 use crate::report::Hinted;
@@ -289,6 +292,37 @@ impl DataDirectory {
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
+    /// Whether the engine at `url` was open once for this `setting`.
+    pub(crate) fn has_used(&self, setting: &str, url: &str) -> bool {
+        let noted = fs::read_to_string(self.join("used").join(setting));
+        noted.is_ok_and(|noted| noted == hash_of(url))
+    }
+
+    /// Notes that the engine at `url` was open for this `setting`. Blocks.
+    pub(crate) fn note_used(&self, setting: &str, url: &str) -> anyhow::Result<()> {
+        if self.has_used(setting, url) {
+            return Ok(());
+        }
+        let directory = self.join("used");
+        fs::create_dir_all(&directory).map_err(|error| unusable("make", &directory, &error))?;
+        self.replace_own(&format!("used/{setting}"), hash_of(url).as_bytes())
+    }
+
+    /// Replaces a file of the directory as a whole; only its owner can read it. Blocks.
+    pub(crate) fn replace_own(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.join(name);
+        let fresh = path.with_extension(format!("new-{}", std::process::id()));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| fs::rename(&fresh, &path));
+        written.map_err(|error| unusable("write", &path, &error))
+    }
+
     /// Notes where this process listens; gone again when the guard is dropped.
     pub(crate) fn announce(&self, running: &Running) -> anyhow::Result<Announced> {
         let path = self.join(RUNNING);
@@ -358,6 +392,11 @@ impl Drop for Announced {
 /// Writes a file in the place of any that is there, durably and as a whole.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     placed(path, bytes, mode, |fresh| fs::rename(fresh, path))
+}
+
+/// A URL may have a password: its hash tells as well that it is the same.
+pub(crate) fn hash_of(url: &str) -> String {
+    inlet_core::document::hex(&Sha256::digest(url))
 }
 
 /// Writes a file that must not be there yet, durably and as a whole.

@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::wire;
 
 use self::instance::Parts;
-pub(crate) use self::parent::Figures;
+pub(crate) use self::parent::{FailingPart, Figures};
 pub(crate) use self::stop::{Reason, Stop};
 pub(crate) use self::summary::Summarizer;
 pub(crate) use self::watched::{Watched, log_panics};

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod engines;
 mod password;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -9,16 +10,16 @@ mod postgres;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "aws")]
+use std::sync::PoisonError;
 
 use anyhow::Context;
 use inlet_adapters::bucket::DirectoryBucket;
-use inlet_adapters::cache::MemoryCache;
-#[cfg(feature = "redis")]
-use inlet_adapters::cache::{RedisCache, RedisOptions};
+#[cfg(feature = "aws")]
+use inlet_adapters::deferred::Deferred;
 use inlet_adapters::queue::{LogQueue, LogQueueOptions};
-use inlet_adapters::secrets::FileSecrets;
-use inlet_adapters::store::{SqliteOptions, SqliteStore};
-use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
+use inlet_core::failure::Failure;
+use inlet_core::ports::{Bucket, Clock, Queue, Secrets, Store, SystemClock};
 use inlet_http::Pages;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -32,18 +33,8 @@ use crate::owner;
 use crate::report::Hinted;
 use crate::roles::{Summarizer, log_panics};
 
+pub(crate) use engines::{Engines, Start};
 pub(crate) use password::DatabasePassword;
-
-/// The engines that every part of a process shares.
-pub(crate) struct Engines {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) bucket: Arc<dyn Bucket>,
-    pub(crate) cache: Arc<dyn Cache>,
-    pub(crate) secrets: Arc<dyn Secrets>,
-    /// The database's password, where the secrets have one.
-    pub(crate) password: Option<DatabasePassword>,
-    sqlite: Option<Arc<SqliteStore>>,
-}
 
 /// What a process does with the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,49 +60,6 @@ impl WiredQueue {
     pub(crate) async fn release(&self) {
         if let Some(release) = &self.release {
             release().await;
-        }
-    }
-}
-
-impl Engines {
-    /// Opens the engines that the settings name.
-    pub(crate) async fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
-        let bucket = bucket(settings, data).await?;
-        let secrets = secrets(settings, data).await?;
-        let password = DatabasePassword::read(&*secrets).await?;
-        let (store, sqlite) = match Url::of("store", &settings.store) {
-            Url { scheme: "sqlite", rest, .. } => {
-                let directory = or_in(data, "store", rest);
-                let sqlite = Arc::new(SqliteStore::open(directory, &SqliteOptions::default())?);
-                (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
-            }
-            Url { scheme: "postgres" | "postgresql", .. } => {
-                #[cfg(feature = "postgres")]
-                let store = postgres::open(&settings.store, password.as_ref()).await?;
-                #[cfg(not(feature = "postgres"))]
-                let store = left_out("store", "PostgreSQL", "postgres")?;
-                (store, None)
-            }
-            Url { scheme: "dynamodb", .. } => {
-                #[cfg(feature = "aws")]
-                let store = aws::store(&settings.store, &bucket).await?;
-                #[cfg(not(feature = "aws"))]
-                let store = left_out("store", "Amazon's services", "aws")?;
-                (store, None)
-            }
-            url => {
-                return Err(url.unknown("sqlite:, postgres://HOST/DATABASE and dynamodb://TABLE"));
-            }
-        };
-        Ok(Self { store, bucket, cache: cache(settings).await?, secrets, sqlite, password })
-    }
-
-    /// Finishes with the store, so that the next start has no write-ahead log to read. Nothing is
-    /// lost without it.
-    pub(crate) async fn close(&self) {
-        let Some(sqlite) = &self.sqlite else { return };
-        if let Err(failure) = sqlite.close().await {
-            tracing::debug!(%failure, "the next start reads the write-ahead log");
         }
     }
 }
@@ -160,12 +108,7 @@ pub(crate) async fn migrate(
             #[cfg(feature = "postgres")]
             {
                 let secrets = existing_secrets(settings).await?;
-                let password = match &secrets {
-                    Some(secrets) => DatabasePassword::read(&**secrets).await?,
-                    None => None,
-                };
-                postgres::migrate(&settings.store, password.as_ref(), secrets.as_deref(), asked)
-                    .await
+                postgres::migrate(&settings.store, secrets.as_deref(), asked).await
             }
             #[cfg(not(feature = "postgres"))]
             {
@@ -188,39 +131,9 @@ fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
     if given.is_empty() { data.join(name) } else { given.into() }
 }
 
-async fn bucket(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Arc<dyn Bucket>> {
-    match Url::of("bucket", &settings.bucket) {
-        Url { scheme: "file", rest, .. } => bucket_at(&or_in(data, "bucket", rest)),
-        Url { scheme: "s3", .. } => {
-            #[cfg(feature = "aws")]
-            return aws::bucket(&settings.bucket).await;
-            #[cfg(not(feature = "aws"))]
-            left_out("bucket", "Amazon's services", "aws")
-        }
-        url => Err(url.unknown("file:, file:DIR and s3://BUCKET/PREFIX")),
-    }
-}
-
 /// The bucket in a directory.
-pub(crate) fn bucket_at(directory: &Path) -> anyhow::Result<Arc<dyn Bucket>> {
+pub(crate) fn bucket_at(directory: &Path) -> Result<Arc<dyn Bucket>, Failure> {
     Ok(Arc::new(DirectoryBucket::open(directory, Arc::new(SystemClock))?))
-}
-
-async fn cache(settings: &Settings) -> anyhow::Result<Arc<dyn Cache>> {
-    match Url::of("cache", &settings.cache) {
-        Url { scheme: "memory", rest: "", .. } => {
-            Ok(Arc::new(MemoryCache::new(settings.cache_bytes_max)))
-        }
-        Url { scheme: "redis" | "rediss", .. } => {
-            #[cfg(feature = "redis")]
-            return Ok(Arc::new(
-                RedisCache::open(&settings.cache, &RedisOptions::default()).await?,
-            ));
-            #[cfg(not(feature = "redis"))]
-            left_out("cache", "Redis", "redis")
-        }
-        url => Err(url.unknown("memory:, redis://HOST and rediss://HOST")),
-    }
 }
 
 /// Whether the secrets are in the data directory.
@@ -274,40 +187,45 @@ async fn existing_secrets(settings: &Settings) -> anyhow::Result<Option<Arc<dyn 
     secrets_to_change(settings).await.map(Some)
 }
 
-/// Opens what the secrets are kept in.
+/// Opens what the secrets are kept in, for a command.
 pub(crate) async fn secrets(
     settings: &Settings,
     data: &DataDirectory,
 ) -> anyhow::Result<Arc<dyn Secrets>> {
-    match Url::of("secrets", &settings.secrets) {
-        Url { scheme: "file", rest, .. } => {
-            Ok(Arc::new(FileSecrets::open(or_in(data, "secrets", rest))?))
-        }
-        Url { scheme: "aws-secrets-manager", .. } => {
-            #[cfg(feature = "aws")]
-            return aws::secrets(&settings.secrets).await;
-            #[cfg(not(feature = "aws"))]
-            left_out("secrets", "Amazon's services", "aws")
-        }
-        url => Err(url.unknown("file:, file:DIR and aws-secrets-manager://NAME")),
-    }
+    Ok(engines::secrets(settings, data)?().await?)
 }
 
-/// Opens the queue for what this process does with it.
+/// Opens the queue for what this process does with it; one elsewhere that is away is opened once
+/// it is there.
 pub(crate) async fn queue(
-    settings: &Settings,
-    data: &DataDirectory,
+    start: &Start<'_>,
     instance: &str,
     engines: &Engines,
     queue_use: QueueUse,
 ) -> anyhow::Result<WiredQueue> {
+    let settings = start.settings;
     match Url::of("queue", &settings.queue) {
         Url { scheme: "log", rest: "", .. } => {
-            log_queue(settings, data, instance, &engines.store, queue_use).await
+            log_queue(settings, start.data, instance, &engines.store, queue_use).await
         }
         Url { scheme: "sqs" | "https" | "http", .. } => {
             #[cfg(feature = "aws")]
-            return aws::queue(&settings.queue, &engines.bucket, queue_use).await;
+            {
+                let sqs = engines::Slot::default();
+                let open = aws::queue(&settings.queue, &engines.bucket, queue_use, &sqs);
+                let open = start.noting("queue", &settings.queue, open);
+                let queue = Deferred::queue(start.health.part("queue"), move || open());
+                start.begin("queue", &settings.queue, &queue).await?;
+                let release: Release = Box::new(move || {
+                    let sqs = sqs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    Box::pin(async move {
+                        if let Some(sqs) = sqs {
+                            sqs.close().await;
+                        }
+                    })
+                });
+                Ok(WiredQueue { queue: Arc::new(queue), log: None, release: Some(release) })
+            }
             #[cfg(not(feature = "aws"))]
             left_out("queue", "Amazon's services", "aws")
         }

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::circuit::Circuit;
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::health::Part;
 use inlet_core::ports::Cache;
 use redis::{Client, RedisError};
 
@@ -43,7 +44,7 @@ use self::session::{Session, Trouble};
 const LATE_MAX: u32 = 3;
 
 /// How a [`RedisCache`] behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisOptions {
     /// How long one call may take, in milliseconds; the store is asked instead. Default 50.
     pub call_ms: u64,
@@ -62,6 +63,8 @@ pub struct RedisOptions {
     pub removed_s: u64,
     /// The largest value, in bytes; larger ones are not remembered. Default 1 MiB.
     pub value_bytes_max: usize,
+    /// The part of the board that the cache reports to. Default `None`: to the log alone.
+    pub part: Option<Arc<Part>>,
 }
 
 impl Default for RedisOptions {
@@ -74,6 +77,7 @@ impl Default for RedisOptions {
             entry_s: 300,
             removed_s: 60,
             value_bytes_max: 1 << 20,
+            part: None,
         }
     }
 }
@@ -107,9 +111,9 @@ impl RedisCache {
     /// for TLS, where the server's certificate is checked against the authorities of this machine,
     /// or against those of the file that `?ca=FILE` names.
     ///
-    /// Fails as [`FailureKind::Refused`] where the URL is none, or the server refuses user,
-    /// password or database, or its certificate is not trusted. A server that is away is no
-    /// failure.
+    /// Fails as [`FailureKind::Refused`] where the URL is none, or the keys of the server are on
+    /// several servers. A server that is away, or refuses the password, or has a certificate that
+    /// is not trusted, is no failure: it is asked again, and the store is asked meanwhile.
     pub async fn open(url: &str, options: &RedisOptions) -> Result<Self, Failure> {
         let Address { client, shown } = Address::parse(url).await?;
         let shared = Shared {
@@ -129,8 +133,8 @@ impl RedisCache {
         let within = Duration::from_millis(options.connect_ms);
         match Session::open(&shared.client, within).await {
             Ok(session) => *shared.session() = Some(Arc::new(session)),
-            Err(trouble) if trouble.is_passing() => shared.failed(&trouble),
-            Err(trouble) => return Err(shared.refused(&trouble)),
+            Err(trouble) if trouble.is_cluster() => return Err(shared.failure(&trouble)),
+            Err(trouble) => shared.failed(&trouble),
         }
         Ok(Self(Arc::new(shared)))
     }
@@ -215,15 +219,23 @@ impl Shared {
 
     fn answered(&self) {
         if self.circuit.succeeded() && self.is_told.swap(false, Ordering::AcqRel) {
-            tracing::info!(cache = self.shown, "the cache answers again");
+            match &self.options.part {
+                Some(part) => part.works(),
+                None => tracing::info!(cache = self.shown, "the cache answers again"),
+            }
         }
     }
 
     fn failed(&self, trouble: &Trouble) {
         self.circuit.failed();
-        if !self.is_told.swap(true, Ordering::AcqRel) {
-            let error = trouble.text();
-            tracing::warn!(cache = self.shown, error, "the cache is away; the store is asked");
+        let is_told = self.is_told.swap(true, Ordering::AcqRel);
+        match &self.options.part {
+            Some(part) => part.degraded(&self.failure(trouble)),
+            None if is_told => {}
+            None => {
+                let error = trouble.text();
+                tracing::warn!(cache = self.shown, error, "the cache is away; the store is asked");
+            }
         }
     }
 
@@ -239,18 +251,27 @@ impl Shared {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, trouble: &Trouble) -> Failure {
-        let hint = if trouble.is_password() {
-            "check user and password of --cache; the user needs INFO, MGET, GET, \
-             GETRANGE, SET, DEL and EVAL on inlet:*"
+    fn failure(&self, trouble: &Trouble) -> Failure {
+        let (kind, hint) = if trouble.is_cluster() {
+            (
+                FailureKind::Refused,
+                "its keys are on several servers; give one with cluster mode off",
+            )
+        } else if trouble.is_password() {
+            (
+                FailureKind::Denied,
+                "check user and password of --cache; the user needs INFO, MGET, GET, GETRANGE, \
+                 SET, DEL and EVAL on inlet:*",
+            )
         } else if trouble.is_certificate() {
-            "is it a port with TLS? rediss://HOST?ca=FILE names the authority to trust"
-        } else if trouble.is_cluster() {
-            "its keys are on several servers; give one with cluster mode off"
+            (
+                FailureKind::Denied,
+                "is it a port with TLS? rediss://HOST?ca=FILE names the authority to trust",
+            )
         } else {
-            "the server answers, and refuses; check --cache"
+            (FailureKind::Unavailable, "the store is asked meanwhile")
         };
-        Failure::new(FailureKind::Refused, "open the cache at", self.shown.clone())
+        Failure::new(kind, "use the cache at", self.shown.clone())
             .because(trouble.text())
             .hint(hint)
     }

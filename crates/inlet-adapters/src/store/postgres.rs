@@ -79,9 +79,10 @@ impl PostgresStore {
     /// it `verify-full`, or `prefer` where the server is on this machine. `sslrootcert` names a
     /// file of authorities in PEM; without it those of this machine are trusted.
     ///
-    /// Fails as [`FailureKind::Refused`] where the URL is none, user, password or database are
-    /// not known there, TLS does not come about, or the schema is missing or not one of this
-    /// binary's; as [`FailureKind::Unavailable`] where the server can't be reached.
+    /// Fails as [`FailureKind::Refused`] where the URL is none, or the schema is older or newer than
+    /// this binary; as [`FailureKind::Missing`] where the database or the schema is not there; as
+    /// [`FailureKind::Denied`] where user or password are not known there, or TLS does not come
+    /// about; as [`FailureKind::Unavailable`] where the server can't be reached.
     pub async fn open(url: &str, options: &PostgresOptions) -> Result<Self, Failure> {
         let address = Address::parse(url)?;
         let store = Self {
@@ -90,7 +91,7 @@ impl PostgresStore {
             begin_reading: options.begin_reading(),
             begin_snapshot: options.begin_snapshot(),
         };
-        let session = store.sessions.session_at("open the store in", true).await?;
+        let session = store.sessions.session("open the store in").await?;
         let checked = timeout(options.connect(), migrate::check(&session, MIGRATIONS)).await;
         match checked {
             Ok(checked) => {
@@ -107,7 +108,7 @@ impl PostgresStore {
 
     /// Makes the schema, or brings it to what this binary needs, so that the binary before it
     /// goes on working. Waits for another that does the same. The role of `url` must be allowed
-    /// to make a schema in the database.
+    /// to make a schema in the database, or to make tables in the schema `inlet` that is there.
     ///
     /// Fails as [`FailureKind::Refused`] where the schema is one that only newer binaries know,
     /// or a migration that ran there is not the one this binary has.
@@ -157,10 +158,10 @@ impl PostgresStore {
     ) -> Result<(), Failure> {
         let address = Address::parse(url)?;
         let sessions = Sessions::open(&address, options).await?;
-        let mut session = sessions.session_at(attempted, true).await?;
+        let mut session = sessions.session(attempted).await?;
         session.begin();
         match timeout(options.transaction(), work(&session)).await {
-            Ok(done) => done.map_err(|unfit| unfit.failure(attempted, &address.shown)),
+            Ok(done) => done.map_err(|unfit| unfit.changing(attempted, &address.shown)),
             Err(_) => Err(failure::away(attempted, &address.shown, "no answer in time".to_owned())),
         }
     }
@@ -173,7 +174,7 @@ impl PostgresStore {
         const ATTEMPTED: &str = "migrate the schema in";
         let address = Address::parse(url)?;
         let sessions = Sessions::open(&address, options).await?;
-        let mut session = sessions.session_at(ATTEMPTED, true).await?;
+        let mut session = sessions.session(ATTEMPTED).await?;
         let limits = Limits {
             wait_ms: options.migrate_wait_ms,
             lock_ms: options.lock_ms,
@@ -183,7 +184,7 @@ impl PostgresStore {
         session.begin();
         let silent_max = options.transaction() + limits.longest();
         match timeout(silent_max, migrate::run(&session, MIGRATIONS, phase, limits)).await {
-            Ok(ran) => ran.map_err(|unfit| unfit.failure(ATTEMPTED, &address.shown)),
+            Ok(ran) => ran.map_err(|unfit| unfit.changing(ATTEMPTED, &address.shown)),
             Err(_) => Err(failure::away(ATTEMPTED, &address.shown, "no answer in time".to_owned())),
         }
     }

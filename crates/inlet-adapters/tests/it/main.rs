@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its finding")]
 
+mod deferred;
 mod directory;
 #[cfg(feature = "aws")]
 mod dynamodb;

@@ -16,8 +16,14 @@ pub struct TokenRegister {
     tokens: Tokens,
     /// Tokens that are in no list.
     others: Vec<Token>,
-    /// The list that the book in force was made from.
-    known: Mutex<Arc<TokenList>>,
+    known: Mutex<Known>,
+}
+
+/// The list that the book in force was made from.
+struct Known {
+    list: Arc<TokenList>,
+    /// Whether it was read from the secrets.
+    is_read: bool,
 }
 
 impl TokenRegister {
@@ -28,7 +34,17 @@ impl TokenRegister {
     pub async fn open(secrets: Arc<dyn Secrets>, others: Vec<Token>) -> Result<Self, Failure> {
         let list = TokenList::read(&*secrets).await?;
         let tokens = Tokens::new(list.book(&others));
-        Ok(Self { secrets, tokens, others, known: Mutex::new(Arc::new(list)) })
+        let known = Known { list: Arc::new(list), is_read: true };
+        Ok(Self { secrets, tokens, others, known: Mutex::new(known) })
+    }
+
+    /// Puts `list`, which was known before, in force with `others`, because the secrets can't be
+    /// read yet. Until [`refresh`](Self::refresh) has read them, a token that is in neither is
+    /// answered as an outage, and not as unknown.
+    pub fn unread(secrets: Arc<dyn Secrets>, others: Vec<Token>, list: TokenList) -> Self {
+        let tokens = Tokens::new(list.book(&others).partial());
+        let known = Known { list: Arc::new(list), is_read: false };
+        Self { secrets, tokens, others, known: Mutex::new(known) }
     }
 
     /// The tokens in force.
@@ -38,7 +54,7 @@ impl TokenRegister {
 
     /// The list in force. While it does not change, it is the same allocation.
     pub fn known(&self) -> Arc<TokenList> {
-        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner).list)
     }
 
     /// Reads the list again, and puts it in force if it has changed.
@@ -48,11 +64,11 @@ impl TokenRegister {
     pub async fn refresh(&self) -> Result<Arc<TokenList>, Failure> {
         let list = TokenList::read(&*self.secrets).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if **known != list {
+        if !known.is_read || *known.list != list {
             self.tokens.replace(list.book(&self.others));
-            *known = Arc::new(list);
+            *known = Known { list: Arc::new(list), is_read: true };
         }
-        Ok(Arc::clone(&known))
+        Ok(Arc::clone(&known.list))
     }
 
     /// The list, and when its tokens were last used, by their hashes.

@@ -12,7 +12,10 @@ use crate::app::App;
 use crate::call::Call;
 use crate::metrics::Scraped;
 
-/// How long an engine may take to answer before it counts as away.
+/// The longest readiness waits for the store: those who ask for it ask often, and a store that
+/// hangs must not make an instance look dead.
+const READY_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long an engine may take to give a figure.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process is alive, and that is all that is asked.
@@ -29,11 +32,11 @@ pub(crate) fn alive() -> Answer {
 pub(crate) async fn ready(call: &Call<'_>) -> Handled {
     let app = call.app;
     let queue = app.queue.has_room();
-    let store = within(app.store.check()).await;
-    let own = match (&queue, &store) {
+    let store = store(app).await;
+    let own = match (&queue, store) {
         (Err(_), _) => State::Unready,
-        (Ok(()), None | Some(Err(_))) => State::Degraded,
-        (Ok(()), Some(Ok(()))) => State::Ready,
+        (Ok(()), "ready") => State::Ready,
+        (Ok(()), _) => State::Degraded,
     };
     let state = own.max(app.health.state());
     let status = match state {
@@ -44,12 +47,23 @@ pub(crate) async fn ready(call: &Call<'_>) -> Handled {
     let body = json!({
         "status": state.word(),
         "queue": queue.as_ref().map_or_else(|failure| failure.kind().word(), |()| "ready"),
-        "store": store.as_ref().map_or("slow", |store| {
-            store.as_ref().map_or_else(|failure| failure.kind().word(), |()| "ready")
-        }),
+        "store": store,
         "parts": parts,
     });
     Ok(json_answer(status, &body))
+}
+
+/// The word for the store. One that does not answer at once is as its part of the board says,
+/// which is told when it has not answered for longer.
+async fn store(app: &App) -> &'static str {
+    match tokio::time::timeout(READY_TIMEOUT, app.store.check()).await {
+        Ok(Ok(())) => "ready",
+        Ok(Err(failure)) => failure.kind().word(),
+        Err(_) => {
+            let part = app.health.parts().into_iter().find(|part| part.name == "store");
+            part.map_or("slow", |part| part.cause.unwrap_or("ready"))
+        }
+    }
 }
 
 /// A part of the process as clients may see it: nothing of an engine's text.

@@ -118,6 +118,12 @@ fn print_worker(worker: &WorkerStatus, queue_bytes: u64) -> anyhow::Result<()> {
         span(worker.uptime_s),
         size(queue_bytes)
     ))?;
+    for part in &worker.failing {
+        report::data(format_args!(
+            "  {} is {} since {}: {}",
+            part.name, part.state, part.since, part.detail
+        ))?;
+    }
     match &worker.reason {
         Some(reason) if worker.restarts == 0 => report::data(format_args!("  {reason}")),
         Some(reason) => report::data(format_args!(

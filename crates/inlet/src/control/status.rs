@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::roles::Figures;
+use crate::roles::{FailingPart, Figures};
 
 /// How an `up` with instances stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,5 +68,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) uptime_s: u64,
     pub(crate) restarts: u32,
     pub(crate) figures: Option<Figures>,
+    /// Its parts that fail, and since when.
+    #[serde(default)]
+    pub(crate) failing: Vec<FailingPart>,
     pub(crate) reason: Option<String>,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use inlet_core::accept::Intake;
 use inlet_core::auth::Tokens;
-use inlet_core::auth::register::TokenRegister;
 use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, SystemClock};
@@ -23,8 +22,8 @@ use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
 use crate::signals::{self, Hangups};
 use crate::systemd;
-use crate::tokens::{self, Known};
-use crate::wire::{self, Engines, QueueUse};
+use crate::tokens::{self, Copy, Known};
+use crate::wire::{self, Engines, QueueUse, Start};
 
 /// How long the end may take beyond the time that answering takes.
 const END_GRACE: Duration = Duration::from_secs(5);
@@ -63,42 +62,46 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     // Ports are taken first: nothing is opened or made for a process that can't listen.
     let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
     if parts.supervised {
-        parent::end_with_it(&watched, &stop, settings.shutdown)?;
+        parent::end_with_it(&watched, &health, &stop, settings.shutdown)?;
     }
     let instance = data.instance(settings.instance.as_deref())?;
-    let opened = stop.before(Engines::open(&settings, &data)).await.transpose()?;
+    let start =
+        Start { settings: &settings, data: &data, health: &health, watched: &watched, stop: &stop };
+    let opened = stop.before(Engines::begin(&start)).await.transpose()?;
     let Some(engines) = opened else { return Ok(()) };
-    if let Some(password) = engines.password.clone() {
-        let (secrets, stop) = (Arc::clone(&engines.secrets), stop.clone());
-        watched.restarted_task("password", move || {
-            watch::password(Arc::clone(&secrets), password.clone(), stop.clone())
-        });
-    }
+    watched.restarted_task("password", {
+        let (secrets, password) = (Arc::clone(&engines.secrets), engines.password.clone());
+        let stop = stop.clone();
+        move || watch::password(Arc::clone(&secrets), password.clone(), stop.clone())
+    });
     let queue_use = match (parts.serve, parts.persist) {
         (true, true) => QueueUse::Both,
         (true, false) => QueueUse::Send,
         (false, _) => QueueUse::Receive,
     };
-    let queue = wire::queue(&settings, &data, &instance, &engines, queue_use).await?;
+    let queue = wire::queue(&start, &instance, &engines, queue_use).await?;
     let metrics = Arc::new(Metrics::default());
 
     let mut threads = Vec::new();
     let (mut announced, mut served_tokens) = (None, None);
     if let Some(doors) = doors {
-        let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
         let local = if parts.supervised { data.local_token()? } else { tokens::local()? };
-        let secrets = Arc::clone(&engines.secrets);
-        let register = TokenRegister::open(secrets, tokens::unlisted(&local)?).await?;
+        let copy = Copy::new(&data, &settings.secrets);
+        let (register, known) = tokens::at_start(&copy, &engines.secrets, &local, &*clock).await?;
         let register = Arc::new(register);
         served_tokens = Some(Arc::clone(&register));
         watched.restarted_task("tokens", {
             let (register, data) = (Arc::clone(&register), data.clone());
             let (clock, stop) = (Arc::clone(&clock), stop.clone());
             move || {
-                let (register, clock) = (Arc::clone(&register), Arc::clone(&clock));
-                watch::tokens(register, data.clone(), clock, stop.clone())
+                let (register, data) = (Arc::clone(&register), data.clone());
+                let (copy, clock) = (copy.clone(), Arc::clone(&clock));
+                watch::tokens(register, data, copy, clock, stop.clone())
             }
         });
+        if known == Known::Unread && !parts.supervised {
+            first_token_later(&start, &engines, &clock);
+        }
         let tokens = register.tokens().clone();
         let intake = intake(&settings, tokens, &clock, &engines, &queue);
         let app = Arc::new(App {
@@ -227,6 +230,17 @@ fn intake(
     )
 }
 
+/// Makes the first token once the secrets can be read.
+pub(super) fn first_token_later(start: &Start<'_>, engines: &Engines, clock: &Arc<dyn Clock>) {
+    let (data, url) = (start.data.clone(), start.settings.secrets.clone());
+    let (secrets, clock, stop) =
+        (Arc::clone(&engines.secrets), Arc::clone(clock), start.stop.clone());
+    start.watched.restarted_task("first-token", move || {
+        let (data, url, clock) = (data.clone(), url.clone(), Arc::clone(&clock));
+        watch::first_token(data, url, Arc::clone(&secrets), clock, stop.clone())
+    });
+}
+
 /// Ignores SIGHUP, whose default action terminates the process. A single process has nothing to
 /// reload: tokens and certificates are read again when they change, other settings at a restart.
 async fn ignore_sighup(mut hangups: Hangups, stop: Stop) {
@@ -284,6 +298,10 @@ pub(super) fn banner(data: &DataDirectory, running: &Running, token: &Known) -> 
         }
         Known::Listed => {
             text.push_str(&format!("  {:<12} one of `inlet token list`\n", "Token"));
+            "'X-Auth-Token: TOKEN'".to_owned()
+        }
+        Known::Unread => {
+            text.push_str(&format!("  {:<12} not read yet: the secrets are away\n", "Token"));
             "'X-Auth-Token: TOKEN'".to_owned()
         }
         Known::Nothing => {

@@ -1,15 +1,18 @@
 //! A process that is a child of `up`: what it tells its parent, and that it ends with it.
 //!
 //! On stdout it tells, as one line of JSON each, where it listens ([`Running`]), and a worker
-//! once a second how the store keeps up ([`Figures`]). Its stdin is a pipe whose other end only
-//! the parent has: when the parent ends, however it ends, the pipe does too.
+//! once a second how the store keeps up ([`Figures`]) and which of its parts fail
+//! ([`FailingPart`]). Its stdin is a pipe whose other end only the parent has: when the parent
+//! ends, however it ends, the pipe does too. Over it an instance hears which parts of the worker
+//! fail, so that its readiness has them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use inlet_core::health::{Health, State};
+use inlet_core::failure::FailureKind;
+use inlet_core::health::{Health, Part, State};
 use inlet_http::Metrics;
 use serde::{Deserialize, Serialize};
 
@@ -28,35 +31,30 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Told {
+    /// The parts of a worker that fail; told again when they change.
+    Failing(Vec<FailingPart>),
     /// It has opened what it needs, and listens where it serves.
     Running(Running),
     /// How the store keeps up.
     Figures(Figures),
-    /// Its health.
-    Health(ToldHealth),
 }
 
-/// The health of a child as it tells it: its state, and the first part that causes it.
+/// A part of a worker that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ToldHealth {
-    /// `ready`, `degraded` or `unready`.
+pub(crate) struct FailingPart {
+    pub(crate) name: String,
+    /// `degraded` or `unready`.
     pub(crate) state: String,
-    /// The failure and a hint, for operators; `None` while all works.
-    pub(crate) reason: Option<String>,
+    /// One word, as readiness has it.
+    pub(crate) cause: String,
+    /// When it began.
+    pub(crate) since: String,
+    /// The cause in full, for operators.
+    pub(crate) detail: String,
 }
 
-impl ToldHealth {
-    fn of(health: &Health) -> Self {
-        let state = health.state();
-        let parts = health.parts();
-        let worst = parts.iter().find(|part| part.state == state && state != State::Ready);
-        let reason = worst.map(|part| {
-            let hint = part.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
-            format!("{}: {}{hint}", part.name, part.detail)
-        });
-        Self { state: state.word().to_owned(), reason }
-    }
-}
+/// The name of the part on an instance's board for all parts of the worker.
+const WORKER: &str = "worker";
 
 /// How the store keeps up, as a worker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,17 +74,10 @@ pub(super) fn tell(running: &Running) -> anyhow::Result<()> {
     say(&Told::Running(running.clone())).context("could not tell the parent where it listens")
 }
 
-/// Tells the parent again and again how the store keeps up, and how healthy this process is.
+/// Tells the parent again and again how the store keeps up, and which parts fail.
 pub(super) async fn tell_figures(metrics: Arc<Metrics>, health: Health, stop: Stop) {
-    let mut told = None;
+    let mut known = Vec::new();
     loop {
-        let now = ToldHealth::of(&health);
-        if told.as_ref() != Some(&now) {
-            if let Err(error) = say(&Told::Health(now.clone())) {
-                tracing::debug!(%error, "the parent does not listen");
-            }
-            told = Some(now);
-        }
         let persisted = metrics.persisted_so_far();
         let figures = Figures {
             lag_ms: u64::try_from(persisted.lag.as_millis()).unwrap_or(u64::MAX),
@@ -94,8 +85,12 @@ pub(super) async fn tell_figures(metrics: Arc<Metrics>, health: Health, stop: St
             dead: persisted.dead,
             failures: persisted.failures,
         };
-        if let Err(error) = say(&Told::Figures(figures)) {
-            tracing::debug!(%error, "the parent does not listen");
+        let failing = failing_parts(&health);
+        let changed = (failing != known).then(|| Told::Failing(failing.clone()));
+        let mut told = changed.into_iter().chain([Told::Figures(figures)]);
+        match told.try_for_each(|told| say(&told)) {
+            Ok(()) => known = failing,
+            Err(error) => tracing::debug!(%error, "the parent does not listen"),
         }
         tokio::select! {
             _ = stop.wait() => return,
@@ -104,23 +99,51 @@ pub(super) async fn tell_figures(metrics: Arc<Metrics>, health: Health, stop: St
     }
 }
 
+fn failing_parts(health: &Health) -> Vec<FailingPart> {
+    let failing = health.parts().into_iter().filter_map(|part| {
+        Some(FailingPart {
+            name: part.name,
+            state: part.state.word().to_owned(),
+            cause: part.cause?.to_owned(),
+            since: part.since.to_string(),
+            detail: part.detail,
+        })
+    });
+    failing.collect()
+}
+
+/// Reports what the parent hears of the worker: an instance takes documents that the worker is to
+/// store.
+fn hear(line: &str, part: &Part) {
+    let Ok(failing) = serde_json::from_str::<Vec<FailingPart>>(line) else {
+        return tracing::warn!(line, "the parent says what this binary does not know");
+    };
+    let worst = failing.iter().max_by_key(|part| part.state == State::Unready.word());
+    match worst {
+        None => part.works(),
+        Some(worst) => {
+            let is_unready = worst.state == State::Unready.word();
+            let state = if is_unready { State::Unready } else { State::Degraded };
+            let words = FailureKind::ALL.map(FailureKind::word);
+            let cause = words.into_iter().find(|word| *word == worst.cause).unwrap_or("failing");
+            part.fails_as(state, cause, &format!("{}: {}", worst.name, worst.detail), None);
+        }
+    }
+}
+
 /// Stops this process when the parent ends.
 pub(super) fn end_with_it(
     watched: &Watched,
+    health: &Health,
     stop: &Stop,
     shutdown: Duration,
 ) -> anyhow::Result<()> {
-    let stop = stop.clone();
+    let (stop, part) = (stop.clone(), health.part(WORKER));
     // A thread, so that a runtime that hangs does not keep the process alive.
     watched.blocking_thread("parent", move || {
-        let mut byte = [0];
-        loop {
-            match io::stdin().read(&mut byte) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
+        let mut lines = io::stdin().lock().lines();
+        while let Some(Ok(line)) = lines.next() {
+            hear(&line, &part);
         }
         stop.now(Reason::Asked);
         std::thread::sleep(shutdown + GRACE);

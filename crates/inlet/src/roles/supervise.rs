@@ -64,8 +64,9 @@ use crate::config::{FleetOptions, Settings};
 use crate::control::DIRECTORY;
 use crate::data::{DataDirectory, Running};
 use crate::report::Hinted;
-use crate::wire::{self, Engines};
-use crate::{signals, systemd, tokens};
+use crate::tokens::{self, Copy, Known};
+use crate::wire::{self, Engines, Start};
+use crate::{signals, systemd};
 
 /// How many commands may wait.
 const REQUESTS_MAX: usize = 8;
@@ -88,17 +89,24 @@ async fn run_in(
     let started = Instant::now();
     let stop = Stop::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let watched = Watched::new(stop.clone(), Health::new(Arc::clone(&clock)));
+    let health = Health::new(Arc::clone(&clock));
+    let watched = Watched::new(stop.clone(), health.clone());
     let hangups = signals::listen(&watched, &stop)?;
     let doors = Doors::open(&settings)?;
     let socket = control::listen(&run_directory(&data)?)?;
     let base = data.instance(settings.instance.as_deref())?;
+    let start =
+        Start { settings: &settings, data: &data, health: &health, watched: &watched, stop: &stop };
     // Opened before the children do: a new store is made once.
-    let opened = stop.before(Engines::open(&settings, &data)).await.transpose()?;
+    let opened = stop.before(Engines::begin(&start)).await.transpose()?;
     let Some(engines) = opened else { return Ok(()) };
     let local = tokens::local()?;
     data.keep_private(&data.local_token_path(), &local)?;
-    let known = tokens::first(&data, &settings.secrets, &*engines.secrets, &*clock).await?;
+    let copy = Copy::new(&data, &settings.secrets);
+    let (_, known) = tokens::at_start(&copy, &engines.secrets, &local, &*clock).await?;
+    if known == Known::Unread {
+        instance::first_token_later(&start, &engines, &clock);
+    }
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
     let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };

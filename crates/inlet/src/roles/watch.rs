@@ -10,6 +10,7 @@ use inlet_core::ports::{Clock, Secrets, Store};
 
 use super::stop::Stop;
 use crate::data::DataDirectory;
+use crate::tokens::{self, Copy, Known};
 use crate::wire::DatabasePassword;
 
 /// How often is looked.
@@ -19,29 +20,33 @@ const DAY: Duration = Duration::from_secs(86_400);
 const KEEP_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps the tokens in force equal to those that are kept, removes the text of a first token that
-/// was revoked, and keeps when tokens were last used.
+/// was revoked, keeps when tokens were last used, and keeps a copy for a start without the secrets.
 pub(crate) async fn tokens(
     register: Arc<TokenRegister>,
     data: DataDirectory,
+    copy: Copy,
     clock: Arc<dyn Clock>,
     stop: Stop,
 ) {
-    let (mut known, mut kept) = (register.known(), Instant::now());
+    let (mut known, mut kept, mut copied) = (register.known(), Instant::now(), None);
     while pause(&stop).await {
-        match register.refresh().await {
-            Ok(list) if Arc::ptr_eq(&list, &known) => {}
-            Ok(list) => {
+        // Secrets that fail are on the board; the tokens that are in force stay so.
+        if let Ok(list) = register.refresh().await {
+            let now = clock.now();
+            let has_changed = !Arc::ptr_eq(&list, &known);
+            if has_changed {
                 tracing::info!(tokens = list.tokens().len(), "the tokens have changed");
-                if let Some(text) = data.token().filter(|text| !list.has(text, clock.now()))
+                if let Some(text) = data.token().filter(|text| !list.has(text, now))
                     && let Err(error) = data.forget_token(&text)
                 {
                     tracing::warn!(error = %format!("{error:#}"), "a revoked token stays there");
                 }
-                known = list;
             }
-            Err(failure) => {
-                tracing::warn!(failure = %failure.chain(), "keeping the previous tokens");
+            if has_changed || copied.is_none_or(|then| Copy::is_old(then, now)) {
+                copy.write(&list, now).await;
+                copied = Some(now);
             }
+            known = list;
         }
         if kept.elapsed() >= KEEP_USES_EVERY {
             keep_uses(&register).await;
@@ -58,15 +63,34 @@ pub(super) async fn keep_uses(register: &TokenRegister) {
     }
 }
 
+/// Makes the first token once the secrets can be read, where they could not be at the start.
+pub(crate) async fn first_token(
+    data: DataDirectory,
+    url: String,
+    secrets: Arc<dyn Secrets>,
+    clock: Arc<dyn Clock>,
+    stop: Stop,
+) {
+    while pause(&stop).await {
+        match tokens::first(&data, &url, &*secrets, &*clock).await {
+            Ok(Known::Text(_)) => {
+                let kept = data.join("token");
+                tracing::info!(kept = %kept.display(), "the first token is there");
+            }
+            Ok(_) => {}
+            Err(_) => continue,
+        }
+        stop.wait().await;
+        return;
+    }
+}
+
 /// Reads the database's password again and again, for connections that are made from then on.
 pub(crate) async fn password(secrets: Arc<dyn Secrets>, password: DatabasePassword, stop: Stop) {
     while pause(&stop).await {
-        match password.refresh(&*secrets).await {
-            Ok(true) => tracing::info!("the database's password has changed"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(error = %format!("{error:#}"), "the old password stays in use");
-            }
+        // Secrets that fail are on the board; the password that is known stays in use.
+        if let Ok(true) = password.refresh(&*secrets).await {
+            tracing::info!("the database's password has changed");
         }
     }
 }

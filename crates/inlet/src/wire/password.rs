@@ -1,18 +1,18 @@
 //! The database's password, where the secrets have one: read at the start, and again while the
 //! process runs, so that a rotated one is used for new connections without a restart.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::Context;
+use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::Secrets;
 use serde::Deserialize;
 
 /// The secret that holds it: the password as text, or the JSON that Amazon RDS rotates.
 const DATABASE: &str = "database";
 
-/// The password of this moment.
-#[derive(Clone)]
-pub(crate) struct DatabasePassword(Arc<RwLock<String>>);
+/// The password of this moment; none where the secrets have none, or were not asked yet.
+#[derive(Clone, Default)]
+pub(crate) struct DatabasePassword(Arc<RwLock<Option<String>>>);
 
 /// What Amazon RDS keeps; the rest of it is in the store's URL.
 #[derive(Deserialize)]
@@ -21,31 +21,28 @@ struct Rotated {
 }
 
 impl DatabasePassword {
-    /// Reads it; `None` where the secrets have none, and the URL's is used.
-    pub(crate) async fn read(secrets: &dyn Secrets) -> anyhow::Result<Option<Self>> {
-        Ok(text(secrets).await?.map(|text| Self(Arc::new(RwLock::new(text)))))
-    }
-
-    /// Reads it again; true where it has changed.
-    pub(crate) async fn refresh(&self, secrets: &dyn Secrets) -> anyhow::Result<bool> {
-        let Some(text) = text(secrets).await? else { return Ok(false) };
-        let mut current = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let is_new = *current != text;
-        *current = text;
+    /// Reads it; true where it has changed. One that was read stays where the secrets have none.
+    ///
+    /// # Errors
+    /// Where the secrets fail; [`FailureKind::Refused`] where the secret is no text.
+    pub(crate) async fn refresh(&self, secrets: &dyn Secrets) -> Result<bool, Failure> {
+        let Some(bytes) = secrets.get(DATABASE).await? else { return Ok(false) };
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::new(FailureKind::Refused, "use as a password the secret", DATABASE)
+                .because("it is no text")
+                .hint("keep the password there as text, or as the JSON that Amazon RDS rotates")
+        })?;
+        let rotated = serde_json::from_str::<Rotated>(&text).map(|rotated| rotated.password);
+        let read = rotated.unwrap_or_else(|_| text.trim_end().to_owned());
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = current.as_ref() != Some(&read);
+        *current = Some(read);
         Ok(is_new)
     }
 
-    /// The password.
+    /// The password, where the secrets have one.
     #[cfg(feature = "postgres")]
     pub(super) fn current(&self) -> Option<String> {
-        Some(self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-async fn text(secrets: &dyn Secrets) -> anyhow::Result<Option<String>> {
-    let Some(bytes) = secrets.get(DATABASE).await? else { return Ok(None) };
-    let text =
-        String::from_utf8(bytes).with_context(|| format!("the secret `{DATABASE}` is no text"))?;
-    let rotated = serde_json::from_str::<Rotated>(&text).map(|rotated| rotated.password);
-    Ok(Some(rotated.unwrap_or_else(|_| text.trim_end().to_owned())))
 }

@@ -7,14 +7,23 @@ use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
 use inlet_core::ports::{Secrets, Store};
 
 use super::DatabasePassword;
+use super::engines::{Open, opening};
 use crate::cli::MigrateArgs;
 
-/// Opens the store at `url`.
-pub(super) async fn open(
+/// Opens the store at `url`, once the secrets have told whether they have its password.
+pub(super) fn store(
     url: &str,
-    password: Option<&DatabasePassword>,
-) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(PostgresStore::open(url, &options(password)).await?))
+    secrets: &Arc<dyn Secrets>,
+    password: &DatabasePassword,
+) -> Open<dyn Store> {
+    let (url, secrets, password) = (url.to_owned(), Arc::clone(secrets), password.clone());
+    opening(move || {
+        let (url, secrets, password) = (url.clone(), Arc::clone(&secrets), password.clone());
+        async move {
+            password.refresh(&*secrets).await?;
+            Ok(Arc::new(PostgresStore::open(&url, &options(&password)).await?) as Arc<dyn Store>)
+        }
+    })
 }
 
 /// The secret that holds the password of the role that reads and writes.
@@ -24,11 +33,14 @@ const APP: &str = "app";
 /// password of the secret `app`, where the secrets have one.
 pub(super) async fn migrate(
     url: &str,
-    password: Option<&DatabasePassword>,
     secrets: Option<&dyn Secrets>,
     asked: &MigrateArgs,
 ) -> anyhow::Result<Vec<String>> {
-    let options = options(password);
+    let password = DatabasePassword::default();
+    if let Some(secrets) = secrets {
+        password.refresh(secrets).await?;
+    }
+    let options = options(&password);
     let report = if asked.contract {
         PostgresStore::migrate_contract(url, &options).await?
     } else {
@@ -49,7 +61,8 @@ pub(super) async fn migrate(
     Ok(report.applied)
 }
 
-fn options(password: Option<&DatabasePassword>) -> PostgresOptions {
-    let password = password.cloned().map(|password| Password::new(move || password.current()));
-    PostgresOptions { password, ..PostgresOptions::default() }
+fn options(password: &DatabasePassword) -> PostgresOptions {
+    let password = password.clone();
+    let password = Password::new(move || password.current());
+    PostgresOptions { password: Some(password), ..PostgresOptions::default() }
 }

@@ -6,6 +6,7 @@ mod kill;
 mod outage;
 mod scenario;
 pub(crate) mod servers;
+mod start;
 
 use scenario::works_as_promised;
 use servers::{AWS, Namespace, POSTGRES, REDIS, start};

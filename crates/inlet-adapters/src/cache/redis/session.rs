@@ -53,22 +53,6 @@ impl Trouble {
         }
     }
 
-    /// Whether trying again later can help without anybody changing a setting.
-    pub(super) fn is_passing(&self) -> bool {
-        let Self::Said(error) = self else { return true };
-        if is_untrusted(error) {
-            return false;
-        }
-        error.is_io_error()
-            || error.is_timeout()
-            || error.is_connection_dropped()
-            || matches!(
-                error.code(),
-                Some("LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "OOM" | "MISCONF")
-            )
-            || error.to_string().contains("max number of clients")
-    }
-
     /// Whether the password, or that none was given, is why.
     pub(super) fn is_password(&self) -> bool {
         let Self::Said(error) = self else { return false };

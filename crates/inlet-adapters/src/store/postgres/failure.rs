@@ -83,14 +83,10 @@ pub(super) fn failure(fault: Fault, attempted: &'static str, shown: &str) -> Fai
     }
 }
 
-/// The failure that `error` is while a connection to `shown` was made. At the start, what only a
-/// person can change is [`FailureKind::Refused`]; later it is an outage, because a password may
-/// be in the middle of its rotation.
-pub(super) fn connect_failure(error: Error, shown: &str, at_start: bool) -> Failure {
-    let (kind, hint) = match classify(&error, true) {
-        (FailureKind::Refused, hint) if !at_start => (FailureKind::Unavailable, hint),
-        classified => classified,
-    };
+/// The failure that `error` is while a connection to `shown` was made. A password may be in the
+/// middle of its rotation, and a certificate is replaced there: nothing of this is for good.
+pub(super) fn connect_failure(error: Error, shown: &str) -> Failure {
+    let (kind, hint) = classify(&error, true);
     with(Failure::new(kind, "connect to", shown), error, hint)
 }
 
@@ -168,7 +164,7 @@ fn classify(error: &Error, connecting: bool) -> (FailureKind, Option<Cow<'static
             .source()
             .is_some_and(|cause| cause.is::<tokio_postgres::types::WrongType>()) =>
         {
-            (FailureKind::Refused, Some(SCHEMA.into()))
+            (FailureKind::Missing, Some(SCHEMA.into()))
         }
         None => (FailureKind::Unavailable, None),
     }
@@ -178,7 +174,7 @@ const SCHEMA: &str = "the schema is not the one this binary knows: run `inlet mi
     with a role that may change it, or use the binary the schema was made for";
 
 fn classify_said(said: &DbError) -> (FailureKind, Option<Cow<'static, str>>) {
-    use FailureKind::{Damaged, Full, Refused, Unavailable};
+    use FailureKind::{Damaged, Denied, Full, Missing, Refused, Unavailable};
     let code = said.code();
     let (kind, hint) = if *code == SqlState::UNIQUE_VIOLATION {
         (Unavailable, Some("something else writes to the store's tables; it is tried again"))
@@ -196,15 +192,17 @@ fn classify_said(said: &DbError) -> (FailureKind, Option<Cow<'static, str>>) {
     } else if *code == SqlState::INVALID_PASSWORD
         || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
     {
-        (Refused, Some("check user and password of the store's URL"))
+        (Denied, Some("check user and password of the store's URL"))
     } else if *code == SqlState::INVALID_CATALOG_NAME {
-        (Refused, Some("make the database first (`createdb`), or correct its name in the URL"))
+        (Missing, Some("make the database first (`createdb`), or correct its name in the URL"))
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        (Refused, Some("give this role what it needs: `inlet migrate --store … --grant ROLE`"))
+        (Denied, Some("give this role what it needs: `inlet migrate --store … --grant ROLE`"))
     } else {
         match class(code) {
-            "42" | "3F" => (Refused, Some(SCHEMA)),
-            "22" | "23" | "44" | "54" | "P0" | "0A" | "28" | "3D" => (Refused, None),
+            "42" | "3F" => (Missing, Some(SCHEMA)),
+            "28" => (Denied, None),
+            "3D" => (Missing, None),
+            "22" | "23" | "44" | "54" | "P0" | "0A" => (Refused, None),
             "XX" if *code != SqlState::INTERNAL_ERROR => {
                 (Damaged, Some("the database is damaged: look at the log of the server"))
             }
@@ -215,7 +213,7 @@ fn classify_said(said: &DbError) -> (FailureKind, Option<Cow<'static, str>>) {
 }
 
 fn classify_connecting(error: &Error) -> (FailureKind, Option<Cow<'static, str>>) {
-    use FailureKind::{Refused, Unavailable};
+    use FailureKind::{Denied, Unavailable};
     let Some(source) = error.source() else { return (Unavailable, None) };
     let Some(io) = source.downcast_ref::<io::Error>() else {
         // Beside io errors, the driver has texts of its own for what can't be agreed on.
@@ -226,9 +224,9 @@ fn classify_connecting(error: &Error) -> (FailureKind, Option<Cow<'static, str>>
         } else if text.contains("password missing") {
             "give a password: postgres://USER:PASSWORD@HOST/DATABASE"
         } else {
-            return (Refused, None);
+            return (Denied, None);
         };
-        return (Refused, Some(hint.into()));
+        return (Denied, Some(hint.into()));
     };
     let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let hint = match tls {
@@ -253,6 +251,6 @@ fn classify_connecting(error: &Error) -> (FailureKind, Option<Cow<'static, str>>
             );
         }
     };
-    let kind = if tls.is_some() { Refused } else { Unavailable };
+    let kind = if tls.is_some() { Denied } else { Unavailable };
     (kind, Some(hint.into()))
 }

@@ -54,7 +54,6 @@ pub(super) const MIGRATIONS: &[Migration] = &[
 ];
 
 const CATALOG: &str = "
-    CREATE SCHEMA inlet;
     CREATE TABLE inlet.schema_version (
         one boolean PRIMARY KEY DEFAULT true CHECK (one),
         version bigint NOT NULL,
@@ -130,6 +129,8 @@ pub(super) enum Unfit {
     Fault(Fault),
     /// This is refused; what, and what to do about it.
     Refused(String, &'static str),
+    /// This is not there; what, and what to do about it.
+    Missing(String, &'static str),
 }
 
 impl<T: Into<Fault>> From<T> for Unfit {
@@ -139,12 +140,31 @@ impl<T: Into<Fault>> From<T> for Unfit {
 }
 
 impl Unfit {
+    /// The same where the schema was to be changed: a right that is missing is that of the role
+    /// that changes it.
+    pub(super) fn changing(self, attempted: &'static str, shown: &str) -> Failure {
+        let is_right = matches!(&self, Self::Fault(Fault::Driver(error))
+            if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        let failure = self.failure(attempted, shown);
+        if !is_right {
+            return failure;
+        }
+        failure.hint(
+            "the role of the URL lacks a right: as an administrator of that database, run \
+             `CREATE SCHEMA inlet AUTHORIZATION ROLE` (or `ALTER SCHEMA inlet OWNER TO ROLE`) for \
+             it; making a role with --grant also needs CREATEROLE",
+        )
+    }
+
     /// The failure that this is, while `attempted` was tried on the database `shown`.
     pub(super) fn failure(self, attempted: &'static str, shown: &str) -> Failure {
         match self {
             Self::Fault(fault) => super::failure::failure(fault, attempted, shown),
             Self::Refused(reason, hint) => {
                 Failure::new(FailureKind::Refused, attempted, shown).because(reason).hint(hint)
+            }
+            Self::Missing(reason, hint) => {
+                Failure::new(FailureKind::Missing, attempted, shown).because(reason).hint(hint)
             }
         }
     }
@@ -173,11 +193,13 @@ pub(super) async fn run(
              SET LOCAL lock_timeout = {lock_ms}"
         ))
         .await?;
-    let there = client.query_typed("SELECT to_regnamespace('inlet') IS NOT NULL", &[]).await?;
-    let there: bool = there.first().map_or(Ok(false), |row| row.try_get(0))?;
-    if !there {
+    if !is_there(client, "to_regclass('inlet.schema_version')").await? {
         if phase == Phase::Contract {
             return Err(missing());
+        }
+        // An administrator may have made the schema for a role that may make none.
+        if !is_there(client, "to_regnamespace('inlet')").await? {
+            client.batch_execute("CREATE SCHEMA inlet").await?;
         }
         client.batch_execute(CATALOG).await?;
     }
@@ -233,7 +255,7 @@ pub(super) async fn check(client: &Client, migrations: &[Migration]) -> Result<(
 
 fn missing() -> Unfit {
     let reason = "the database has no tables of Inlet".to_owned();
-    Unfit::Refused(reason, "run `inlet migrate --store postgres://…` first")
+    Unfit::Missing(reason, "run `inlet migrate --store postgres://…` first")
 }
 
 fn behind() -> Unfit {
@@ -268,6 +290,12 @@ fn is_unchanged(migrations: &[Migration], ran: &[(u32, Vec<u8>)]) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// Whether the name that this expression looks up is there.
+async fn is_there(client: &Client, expression: &str) -> Result<bool, Unfit> {
+    let rows = client.query_typed(&format!("SELECT {expression} IS NOT NULL"), &[]).await?;
+    Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
 }
 
 async fn versions(client: &Client) -> Result<(u32, u32), Unfit> {

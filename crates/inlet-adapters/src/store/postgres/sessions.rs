@@ -38,7 +38,9 @@ pub(super) struct Sessions {
 struct Closed {
     until: Instant,
     pause: Duration,
+    kind: FailureKind,
     reason: String,
+    hint: Option<String>,
 }
 
 impl Sessions {
@@ -92,15 +94,6 @@ impl Sessions {
 
     /// A connection, a new one where there is none to be had and fewer than there may be.
     pub(super) async fn session(&self, attempted: &'static str) -> Result<Session, Failure> {
-        self.session_at(attempted, false).await
-    }
-
-    /// The same; where `at_start`, what only a person can change is refused.
-    pub(super) async fn session_at(
-        &self,
-        attempted: &'static str,
-        at_start: bool,
-    ) -> Result<Session, Failure> {
         if self.pool.status().available == 0 {
             self.is_worth_trying(attempted)?;
         }
@@ -115,9 +108,7 @@ impl Sessions {
                 return Err(failure::away(attempted, &self.shown, reason)
                     .hint("raise the number of connections, or look for what is slow there"));
             }
-            Err(PoolError::Backend(error)) => {
-                failure::connect_failure(error, &self.shown, at_start)
-            }
+            Err(PoolError::Backend(error)) => failure::connect_failure(error, &self.shown),
             Err(error) => {
                 let reason = match error {
                     PoolError::Timeout(_) => "it did not answer in time".to_owned(),
@@ -181,9 +172,13 @@ impl Sessions {
         if left.is_zero() {
             return Ok(());
         }
-        let reason = format!("the last attempt to connect failed: {}", closed.reason);
-        Err(failure::away(attempted, &self.shown, reason)
-            .hint(format!("it is tried again in {} ms", left.as_millis())))
+        // Of the same kind as the attempt itself, so that one cause stays one cause.
+        let failure = Failure::new(closed.kind, attempted, &*self.shown)
+            .because(format!("the last attempt to connect failed: {}", closed.reason));
+        Err(match &closed.hint {
+            Some(hint) => failure.hint(hint.clone()),
+            None => failure.hint(format!("it is tried again in {} ms", left.as_millis())),
+        })
     }
 
     fn pause(&self, failure: &Failure) {
@@ -196,10 +191,8 @@ impl Sessions {
             None => PAUSE_MIN,
         };
         let reason = failure::chain(failure);
-        if closed.is_none() && failure.kind() == FailureKind::Unavailable {
-            tracing::warn!(database = self.shown, reason, "PostgreSQL is away");
-        }
-        *closed = Some(Closed { until: now + pause, pause, reason });
+        let hint = failure.hint_text().map(str::to_owned);
+        *closed = Some(Closed { until: now + pause, pause, kind: failure.kind(), reason, hint });
     }
 }
 

@@ -33,7 +33,7 @@ fn text(failure: &Failure) -> String {
 async fn a_database_without_the_schema_is_refused_with_the_command_that_makes_it() {
     let database = Database::empty().await;
     let failure = refused(&database.url()).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Missing);
     assert!(text(&failure).contains("inlet migrate --store"), "{}", text(&failure));
     assert!(text(&failure).contains(&format!("inlet@127.0.0.1:{}", database.port)));
 }
@@ -42,20 +42,20 @@ async fn a_database_without_the_schema_is_refused_with_the_command_that_makes_it
 async fn a_wrong_password_is_refused_and_shown_nowhere() {
     let database = Database::new().await;
     let failure = refused(&database.url().replace("inlet:inlet", "inlet:geheim")).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     let text = text(&failure);
     assert!(text.contains("password") && !text.contains("geheim"), "{text}");
     let failure = refused(&database.url().replace("inlet:inlet", "nobody:geheim")).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     let failure = refused(&database.url().replace("inlet:inlet", "inlet")).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     assert!(self::text(&failure).contains("password missing"), "{failure}");
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_refused_by_name() {
     let failure = refused(&url(server().port(), "nowhere")).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Missing);
     assert!(text(&failure).contains("nowhere"), "{}", text(&failure));
 }
 
@@ -91,14 +91,14 @@ async fn a_certificate_is_checked_against_the_given_authority_and_the_name() {
         store.map_err(|failure| text(&failure)).unwrap().check().await.unwrap();
     }
     let wrong_name = refused(&with("db.example.com", "verify-full", &ours)).await;
-    assert_eq!(wrong_name.kind(), FailureKind::Refused);
+    assert_eq!(wrong_name.kind(), FailureKind::Denied);
     assert!(text(&wrong_name).contains("another name"), "{}", text(&wrong_name));
     // A server elsewhere is checked like that without being told to.
     let unsaid = with("db.example.com", "", &ours).replace("sslmode=&", "");
     assert!(text(&refused(&unsaid).await).contains("another name"));
     for mode in ["verify-full", "verify-ca"] {
         let unknown = refused(&with("localhost", mode, &theirs)).await;
-        assert_eq!(unknown.kind(), FailureKind::Refused);
+        assert_eq!(unknown.kind(), FailureKind::Denied);
         assert!(text(&unknown).contains("sslrootcert"), "{}", text(&unknown));
     }
     let missing = refused(&with("localhost", "verify-full", Path::new("/nowhere.pem"))).await;
@@ -109,7 +109,7 @@ async fn a_certificate_is_checked_against_the_given_authority_and_the_name() {
 async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let database = Database::pooled().await;
     let failure = refused(&format!("{}?sslmode=require", database.url())).await;
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     assert!(text(&failure).contains("sslmode=disable"), "{}", text(&failure));
 }
 

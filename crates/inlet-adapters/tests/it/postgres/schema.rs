@@ -62,7 +62,7 @@ async fn a_role_that_was_granted_reads_and_writes_and_can_change_nothing_else() 
     let encoded = role.replace(' ', "%20").replace('"', "%22");
     let url = database.url().replace("inlet:inlet", &format!("{encoded}:w"));
     let failure = PostgresStore::open(&url, &options).await.err().unwrap();
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert_eq!(failure.kind(), FailureKind::Denied);
     assert!(failure.hint_text().unwrap().contains("--grant"), "{failure}");
     PostgresStore::grant(&database.url(), &options, &role).await.unwrap();
 
@@ -91,7 +91,7 @@ async fn a_role_that_was_granted_reads_and_writes_and_can_change_nothing_else() 
         assert_eq!(error.code().unwrap().code(), "42501", "{sql}: {error}");
     }
     let failure = PostgresStore::grant(&url, &options, "nobody at all").await.unwrap_err();
-    assert_eq!(failure.kind(), FailureKind::Refused);
+    assert!(matches!(failure.kind(), FailureKind::Missing | FailureKind::Denied), "{failure}");
 }
 
 #[tokio::test]
@@ -111,11 +111,33 @@ async fn a_role_is_made_with_its_password_and_gets_a_new_one() {
         PostgresStore::open(&url, &known).await.unwrap();
         // It may not make itself another.
         let refused = PostgresStore::make_role(&url, &known, "another", "x").await.unwrap_err();
-        assert_eq!(refused.kind(), FailureKind::Refused);
+        assert_eq!(refused.kind(), FailureKind::Denied);
+        assert!(refused.hint_text().unwrap().contains("CREATEROLE"), "{refused}");
     }
     let kept = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'");
     let rows = database.client().await.query(&kept, &[]).await.unwrap();
     assert!(rows[0].get::<_, String>(0).starts_with("SCRAM-SHA-256$"));
     let failure = PostgresStore::make_role(&database.url(), &options, &role, "").await.unwrap_err();
     assert!(failure.hint_text().unwrap().contains("the secret `app`"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_role_that_may_make_no_schema_migrates_the_one_that_an_administrator_made() {
+    let database = Database::empty().await;
+    let role = format!("owner_{}", database.name);
+    database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'w'")).await;
+    let url = database.url().replace("inlet:inlet", &format!("{role}:w"));
+    let options = PostgresOptions::default();
+    let failure = PostgresStore::migrate(&url, &options).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Denied);
+    let hint = failure.hint_text().unwrap();
+    assert!(hint.contains("CREATE SCHEMA inlet AUTHORIZATION"), "{hint}");
+    assert!(!hint.contains("inlet migrate"), "it names the command that just failed: {hint}");
+
+    database.execute(&format!("CREATE SCHEMA inlet AUTHORIZATION {role}")).await;
+    let report = PostgresStore::migrate(&url, &options).await.unwrap();
+    assert!(!report.applied.is_empty());
+    let store = PostgresStore::open(&url, &options).await.unwrap();
+    assert_eq!(store.put_batch(batch([document(1)])).await.unwrap(), [Outcome::Stored]);
+    assert_eq!(PostgresStore::migrate(&url, &options).await.unwrap().applied, Vec::<String>::new());
 }

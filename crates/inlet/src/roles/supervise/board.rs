@@ -9,7 +9,7 @@ use inlet_core::health::State;
 use tokio::sync::watch;
 
 use super::placement::Place;
-use crate::roles::parent::{Figures, ToldHealth};
+use crate::roles::parent::{FailingPart, Figures};
 
 /// How far a child has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub(super) struct Entry {
     pub(super) reason: Option<String>,
     /// The figures that a worker tells.
     pub(super) figures: Option<Figures>,
-    /// The health that a worker tells.
-    pub(super) health: Option<ToldHealth>,
+    /// The parts of a worker that fail.
+    pub(super) failing: Vec<FailingPart>,
 }
 
 /// All children. Clones are the same board.
@@ -72,18 +72,24 @@ impl Entry {
             Phase::BackingOff => "backing-off",
             Phase::Running if self.is_draining => "draining",
             Phase::Running if self.ready_since.is_none() => "unready",
-            Phase::Running => match &self.health {
-                Some(health) if health.state == State::Unready.word() => "unready",
-                Some(health) if health.state == State::Degraded.word() => "degraded",
-                _ => "up",
+            Phase::Running => match self.worst() {
+                Some(part) if part.state == State::Unready.word() => "unready",
+                Some(_) => "degraded",
+                None => "up",
             },
         }
     }
 
     /// Why it is not up, or why it ended the last time.
-    pub(super) fn reason(&self) -> Option<&str> {
-        let failing = self.health.as_ref().and_then(|health| health.reason.as_deref());
-        failing.or(self.reason.as_deref())
+    pub(super) fn reason(&self) -> Option<String> {
+        let failing = self.worst().map(|part| format!("{}: {}", part.name, part.detail));
+        failing.or_else(|| self.reason.clone())
+    }
+
+    /// The part that keeps a worker from being up.
+    fn worst(&self) -> Option<&FailingPart> {
+        let unready = |part: &&FailingPart| part.state == State::Unready.word();
+        self.failing.iter().find(unready).or_else(|| self.failing.first())
     }
 }
 
@@ -103,7 +109,7 @@ impl Board {
             failures: 0,
             reason: None,
             figures: None,
-            health: None,
+            failing: Vec::new(),
         };
         self.entries_now().insert(id.to_owned(), entry);
         self.changed();

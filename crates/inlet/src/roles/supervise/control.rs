@@ -180,7 +180,8 @@ impl Overview {
                 uptime_s: entry.started.elapsed().as_secs(),
                 restarts: entry.restarts,
                 figures: entry.figures,
-                reason: entry.reason().map(str::to_owned),
+                                failing: entry.failing.clone(),
+                reason: entry.reason(),
             }),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -69,7 +69,7 @@ struct Keeper {
 struct Process {
     child: Child,
     /// The child ends when this does.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     told: BufReader<ChildStdout>,
     lines: JoinHandle<()>,
     tail: Tail,
@@ -142,11 +142,13 @@ impl Keeper {
             entry.phase = Phase::Starting;
             entry.pid = process.child.id();
             entry.started = Instant::now();
-            (entry.figures, entry.health) = (None, None);
+            entry.figures = None;
+            entry.failing.clear();
         });
         let ready_since = OnceLock::new();
-        let Process { child, told, .. } = &mut process;
+        let Process { child, told, stdin, .. } = &mut process;
         let ended = tokio::select! {
+            never = tell_worker(&self.kind, &self.board, stdin) => never,
             status = child.wait() => Ok(status),
             _ = self.stop.wait_for(|stop| *stop) => Err(None),
             hung = watch_over(&self.kind, &self.board, told, &ready_since) => Err(Some(hung)),
@@ -195,13 +197,34 @@ impl Keeper {
         let stderr = child.stderr.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
         Ok(Process {
-            _stdin: child.stdin.take(),
+            stdin: child.stdin.take(),
             told: BufReader::new(stdout),
             lines: self.watched.task("child-lines", pass_on(stderr, name, tail.clone())),
             tail,
             child,
         })
     }
+}
+
+/// Tells an instance which parts of the worker fail, whenever that changes. It never returns.
+async fn tell_worker<T>(kind: &Kind, board: &Board, stdin: &mut Option<ChildStdin>) -> T {
+    let (mut changes, mut known) = (board.watch(), Vec::new());
+    while let (Some(_), Some(stdin)) = (kind.place, stdin.as_mut()) {
+        let worker = board.entries().into_iter().find(|entry| entry.place.is_none());
+        let failing = worker.map(|worker| worker.failing).unwrap_or_default();
+        if failing != known {
+            let line = serde_json::to_string(&failing).expect("texts are JSON") + "\n";
+            if stdin.write_all(line.as_bytes()).await.is_err() {
+                // It is ending, which is seen elsewhere.
+                break;
+            }
+            known = failing;
+        }
+        if changes.changed().await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Hears what the child tells and asks it how it is, until it hangs; gives why that is thought.
@@ -286,8 +309,8 @@ async fn hear_again_and_again(
             Ok(Told::Figures(figures)) => {
                 board.update(&kind.id, |entry| entry.figures = Some(figures));
             }
-            Ok(Told::Health(health)) => {
-                board.update(&kind.id, |entry| entry.health = Some(health));
+            Ok(Told::Failing(failing)) => {
+                board.update(&kind.id, |entry| entry.failing = failing);
             }
             Ok(Told::Running(_)) => {}
             Err(_) => return format!("it told nothing for {} s", silence_max.as_secs()),

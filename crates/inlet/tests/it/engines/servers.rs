@@ -57,6 +57,12 @@ impl Postgres {
         self.url(name.name())
     }
 
+    /// Runs SQL in the database at that URL.
+    pub(super) fn execute(&self, url: &str, sql: &str) {
+        let done = std::process::Command::new("psql").args([url, "-qc", sql]).output().unwrap();
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://inlet:inlet@127.0.0.1:{}/{database}", self.0.port())
     }
@@ -68,13 +74,7 @@ pub(crate) struct Aws(pub(crate) Server);
 impl Aws {
     /// What a process needs to find it.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
-        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        vec![
-            variable("AWS_ENDPOINT_URL", &self.url()),
-            variable("AWS_REGION", "eu-central-1"),
-            variable("AWS_ACCESS_KEY_ID", "test"),
-            variable("AWS_SECRET_ACCESS_KEY", "test"),
-        ]
+        variables_at(self.0.port())
     }
 
     /// The URL of a new table, made by `inlet migrate`.
@@ -135,6 +135,17 @@ impl Aws {
             .header("X-Amz-Target", format!("AmazonSQS.{action}"));
         assert_eq!(request.send(body).unwrap().status(), 200, "{action} {body}");
     }
+}
+
+/// What a process needs to find Amazon's services at that port of this machine.
+pub(super) fn variables_at(port: u16) -> Vec<(String, String)> {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    vec![
+        variable("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{port}")),
+        variable("AWS_REGION", "eu-central-1"),
+        variable("AWS_ACCESS_KEY_ID", "test"),
+        variable("AWS_SECRET_ACCESS_KEY", "test"),
+    ]
 }
 
 /// Redis, shared by all tests: ids differ.

@@ -168,10 +168,8 @@ fn a_damaged_log_holds_up_none_of_the_others_and_is_told() {
     let fleet = Fleet::start_in(directory, &[]);
     fleet.server.wait_until_stored(&ids[0]);
     until("it is told which log is damaged", || {
-        let reason = fleet.status()["worker"]["reason"].take();
-        reason.as_str().is_some_and(|reason| {
-            reason.contains(damaged.to_str().unwrap()) && reason.contains("inlet fsck")
-        })
+        let failing = fleet.status()["worker"]["failing"].to_string();
+        failing.contains(damaged.to_str().unwrap())
     });
     let id = fleet.server.save("[1]");
     fleet.server.wait_until_stored(&id);
