@@ -192,6 +192,13 @@ impl Admission {
 /// The largest body that is examined where it was read, in bytes: see [`Admission::is_light`].
 const LIGHT_BYTES_MAX: usize = 64 << 10;
 
+impl Examined {
+    /// The size of the document's body, in bytes.
+    pub fn body_bytes(&self) -> usize {
+        self.item.body.len()
+    }
+}
+
 impl Item {
     fn id(&self) -> Option<DocumentId> {
         self.keyed.as_ref().map(|(_, id)| *id)

@@ -112,9 +112,13 @@ impl FromStr for Week {
         }
         let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
         let (Ok(year), Ok(week)) = (year.parse(), week.parse()) else { return Err(invalid) };
+        if !digits(&text[..4]) || !digits(&text[6..]) || !(1..=53).contains(&week) {
+            return Err(invalid);
+        }
         match ISOWeekDate::new(year, week, Weekday::Monday) {
-            Ok(_) if digits(&text[..4]) && digits(&text[6..]) => Ok(Self { year, week }),
-            _ => Err(invalid),
+            Ok(_) => Ok(Self { year, week }),
+            // A week of the right form that this year has not.
+            Err(_) => Err(Rejection::NotFound),
         }
     }
 }

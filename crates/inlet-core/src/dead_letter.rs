@@ -9,6 +9,9 @@ use crate::document::{Document, IdempotencyKey, StreamName, Timestamp};
 use crate::id::DocumentId;
 use crate::rejection::Rejection;
 
+/// The longest text of a [`DeadLetterFilter`], in bytes.
+pub const FILTER_BYTES_MAX: usize = 1_024;
+
 /// Why a document is dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -145,8 +148,12 @@ impl FromStr for DeadLetterFilter {
 
     fn from_str(text: &str) -> Result<Self, Rejection> {
         let invalid = |expected| Rejection::ParameterInvalid { name: "where", expected };
-        let moment =
-            |value: &str| value.parse().map_err(|_| invalid("a moment as in 2026-11-21T02:03:18Z"));
+        let moment = |value: &str| {
+            Timestamp::from_rfc3339(value).ok_or(invalid("a moment as in 2026-11-21T02:03:18Z"))
+        };
+        if text.len() > FILTER_BYTES_MAX {
+            return Err(invalid("at most 1,024 bytes"));
+        }
         let mut filter = Self::default();
         for condition in text.split(',').map(str::trim).filter(|condition| !condition.is_empty()) {
             let (name, value) = condition

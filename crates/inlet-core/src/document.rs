@@ -42,6 +42,31 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
+    /// Reads a moment exactly as RFC 3339 has it (`2026-11-21T02:03:18.5+01:00`), with at most nine
+    /// digits of a second, and before the year 9999. The calendar library takes more forms.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let (moment, rest) = text.as_bytes().split_at_checked(19)?;
+        let fits = |(byte, shape): (&u8, &u8)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            other => byte.eq_ignore_ascii_case(other),
+        };
+        let is_moment = moment.iter().zip(b"0000-00-00T00:00:00").all(fits);
+        let digits = rest
+            .strip_prefix(b".")
+            .map(|rest| rest.iter().take_while(|digit| digit.is_ascii_digit()).count());
+        let is_fraction = digits.is_none_or(|digits| (1..=9).contains(&digits));
+        let is_zone = match &rest[digits.map_or(0, |digits| digits + 1)..] {
+            b"Z" | b"z" => true,
+            [b'+' | b'-', tens, hours, b':', b'0'..=b'5', minutes] => {
+                [tens, hours, minutes].iter().all(|digit| digit.is_ascii_digit())
+                    && (*tens, *hours) < (b'2', b'4')
+            }
+            _ => false,
+        };
+        let is_it = is_moment && is_fraction && is_zone && !moment.starts_with(b"9999");
+        if is_it { text.parse().ok() } else { None }
+    }
+
     /// The same moment as the calendar library's type; moments outside its range (the years
     /// -9999 to 9999) are moved to the nearest one inside.
     pub fn to_jiff(self) -> JiffTimestamp {
@@ -243,4 +268,44 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_exactly_as_rfc_3339_has_it() {
+        for good in [
+            "2026-11-21T02:03:18Z",
+            "2026-11-21t02:03:18z",
+            "2026-11-21T02:03:18.123456789+23:59",
+            "2026-11-21T02:03:18-00:00",
+            "0001-01-01T00:00:00Z",
+            "9998-12-31T23:59:59-23:59",
+            "2024-02-29T00:00:00.1Z",
+        ] {
+            assert!(Timestamp::from_rfc3339(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "2026-11-21",
+            "2026-11-21T02:03:18",
+            "2026-11-21 02:03:18Z",
+            "2026-11-21T02:03Z",
+            "2026-11-21T02:03:18.Z",
+            "2026-11-21T02:03:18.1234567890Z",
+            "2026-11-21T02:03:18+24:00",
+            "2026-11-21T02:03:18+01",
+            "2026-11-21T02:03:18+01:60",
+            "2026-11-21T02:03:18Z[Europe/Berlin]",
+            "2026-02-30T02:03:18Z",
+            "2026-11-21T24:03:18Z",
+            "9999-01-01T00:00:00Z",
+            "+2026-11-21T02:03:18Z",
+            "yesterday",
+        ] {
+            assert!(Timestamp::from_rfc3339(bad).is_none(), "{bad}");
+        }
+    }
 }

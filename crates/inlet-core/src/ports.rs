@@ -15,7 +15,7 @@ mod store;
 pub use bucket::{
     BUCKET_KEY_BYTES_MAX, Bucket, BucketKey, ByteRange, ByteStream, Finished, FixedBytes, Object,
     ObjectMeta, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, PartNumber, Precondition,
-    RESERVED_SEGMENT, UploadId,
+    RESERVED_SEGMENT, UPLOAD_ID_BYTES_MAX, UploadId,
 };
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};

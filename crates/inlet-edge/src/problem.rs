@@ -180,6 +180,27 @@ impl Problem {
         answer
     }
 
+    #[cfg(test)]
+    fn all() -> Vec<Self> {
+        vec![
+            Self::unavailable(),
+            Self::overloaded(),
+            Self::bad_gateway(),
+            Self::gateway_timeout(),
+            Self::not_found(),
+            Self::method_not_allowed("GET".to_owned()),
+            Self::media_type(),
+            Self::body_too_large(1),
+            Self::body_incomplete(),
+            Self::body_timeout(),
+            Self::request_timeout(),
+            Self::malformed("there is no Host"),
+            Self::forbidden(),
+            Self::rate_limited(1),
+            Self::internal(),
+        ]
+    }
+
     fn json(&self, path: &str, id: &str) -> Vec<u8> {
         let members = json!({
             "type": format!("/docs#{}", self.code),
@@ -193,5 +214,43 @@ impl Problem {
             "requestId": id,
         });
         members.to_string().into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inlet_server::EDGE_CODES;
+
+    use super::*;
+
+    /// Codes that an instance answers too.
+    const SHARED: [&str; 11] = [
+        "Unavailable",
+        "NotFound",
+        "MethodNotAllowed",
+        "MediaTypeUnsupported",
+        "BodyTooLarge",
+        "BodyIncomplete",
+        "BodyTimeout",
+        "RequestTimeout",
+        "RequestMalformed",
+        "RateLimited",
+        "InternalFailure",
+    ];
+
+    #[test]
+    fn every_code_of_the_edge_is_one_that_the_description_lists() {
+        for problem in Problem::all() {
+            let is_listed = EDGE_CODES.contains(&problem.code) || SHARED.contains(&problem.code);
+            assert!(is_listed, "{}", problem.code);
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for problem in Problem::all() {
+            let passes = matches!(problem.status.as_u16(), 429 | 503);
+            assert_eq!(problem.retry_after_s.is_some(), passes, "{}", problem.code);
+        }
     }
 }

@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use inlet_core::budget::Share;
 use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{ByteStream, Object};
@@ -140,6 +141,28 @@ pub(crate) fn answer(
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
+}
+
+/// The same with a body whose memory is a share of the budget, until the client has taken it.
+pub(crate) fn held(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+    share: Share,
+) -> Answer {
+    answer(status, content_type, Bytes::from_owner(Held { bytes: body.into(), _share: share }))
+}
+
+/// Bytes with their share of the budget.
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    pub(crate) _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// An answer without a body.

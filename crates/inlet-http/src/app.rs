@@ -10,6 +10,7 @@ use inlet_core::document::Timestamp;
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Store};
 
+use crate::damage::Damage;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::site::landing::RecentFigures;
@@ -39,10 +40,19 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The pages that browsers get.
     pub pages: Pages,
-    /// Threads for what would hold up the serving ones; begins with its default.
-    pub workers: Workers,
-    /// The figures that `/` shows, remembered for a moment; begins with its default.
-    pub figures: RecentFigures,
+    /// What the handlers keep between requests; begins with its default.
+    pub state: AppState,
+}
+
+/// What the handlers keep between requests.
+#[derive(Default)]
+pub struct AppState {
+    /// Threads for what would hold up the serving ones.
+    pub(crate) workers: Workers,
+    /// What `/`, `/readyz` and `/metrics` tell of the engines.
+    pub(crate) recent: RecentFigures,
+    /// Damage that reads have found in the store.
+    pub(crate) damage: Damage,
 }
 
 /// Which instance this is, and since when it runs.

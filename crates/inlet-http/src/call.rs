@@ -1,5 +1,7 @@
 //! One request while it is being answered.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
@@ -21,8 +23,8 @@ pub(crate) struct Call<'a> {
     /// Whether it came over TLS to us; an edge before us says so in a header instead.
     pub(crate) is_secure: bool,
     pub(crate) route: &'static Route,
-    /// What stands in the path for the segment in braces.
-    pub(crate) parameter: &'a str,
+    /// What stands in the path for the segment in braces, decoded.
+    pub(crate) parameter: Cow<'a, str>,
     pub(crate) head: &'a Parts,
     pub(crate) id: &'a RequestId,
     /// The holder of its token; `None` until it is authenticated, and where the route asks for no
@@ -36,7 +38,7 @@ impl<'a> Call<'a> {
         app: &'a App,
         is_secure: bool,
         route: &'static Route,
-        parameter: &'a str,
+        parameter: Cow<'a, str>,
         head: &'a Parts,
         id: &'a RequestId,
     ) -> Self {

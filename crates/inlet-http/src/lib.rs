@@ -5,7 +5,7 @@
 //! ```text
 //! let app = Arc::new(App {
 //!     intake, store, queue, bucket, cache, clock, instance,
-//!     health: Health::new(clock), metrics: Arc::default(), pages: Pages::built_in(), figures: RecentFigures::default(),
+//!     health: Health::new(clock), metrics: Arc::default(), pages: Pages::built_in(), state: AppState::default(),
 //! });
 //! let server = Server::new(app, ServerOptions::default());
 //! let lanes = server.lanes(listener, Transport::Tls(certificates), threads)?;
@@ -26,22 +26,22 @@ mod api;
 mod app;
 mod body;
 mod call;
+mod damage;
 mod escape;
 mod look_ahead;
 mod metrics;
 mod pages;
 mod problem;
 mod query;
+mod recent;
 mod request_id;
 pub mod routes;
 mod service;
 mod site;
 mod workers;
 
-pub use app::{App, Instance};
+pub use app::{App, AppState, Instance};
 pub use inlet_server::error_class;
 pub use look_ahead::StoreLookAhead;
 pub use metrics::{Metrics, Persisted};
 pub use pages::Pages;
-pub use site::landing::RecentFigures;
-pub use workers::Workers;

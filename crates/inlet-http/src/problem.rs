@@ -30,7 +30,7 @@ pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/pr
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"inlet\"");
 
 /// When to try again after a failure that may pass, in seconds.
-const RETRY_AFTER_UNAVAILABLE_S: u32 = 2;
+pub(crate) const RETRY_AFTER_UNAVAILABLE_S: u32 = 2;
 /// When to try again after a queue or a disk was full, in seconds: draining takes longer.
 const RETRY_AFTER_FULL_S: u32 = 5;
 
@@ -260,6 +260,10 @@ mod tests {
 
     #[test]
     fn what_may_pass_says_when_to_try_again() {
+        for problem in Problem::all(&Limits::default()) {
+            let passes = matches!(problem.status.as_u16(), 429 | 503);
+            assert_eq!(problem.retry_after_s.is_some(), passes, "{}", problem.code);
+        }
         for kind in FailureKind::ALL {
             let again = !matches!(kind, FailureKind::Damaged | FailureKind::Refused);
             let problem = Problem::failed(&Failure::new(kind, "write", "x"));

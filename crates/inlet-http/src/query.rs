@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use inlet_core::rejection::Rejection;
 
+/// The longest cursor that is taken, in bytes; those of all stores are far shorter.
+pub(crate) const CURSOR_BYTES_MAX: usize = 1_024;
+
 /// The parameters of a query. What is not known, stands twice or is not well encoded is refused:
 /// a parameter that is misspelt must not silently be none.
 #[derive(Debug, Default)]
@@ -37,7 +40,23 @@ impl<'a> Query<'a> {
         self.parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }
 
-    /// The value under `name` as a number from 1 to `max`, or `default`.
+    /// Where the page before ended, if that was given.
+    pub(crate) fn cursor(&self) -> Result<Option<String>, Rejection> {
+        let expected = "the member `next` of the page before, as it was";
+        let fits = |text: &str| {
+            (1..=CURSOR_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        match self.get("cursor") {
+            Some(text) if !fits(text) => {
+                Err(Rejection::ParameterInvalid { name: "cursor", expected })
+            }
+            text => Ok(text.map(str::to_owned)),
+        }
+    }
+
+    /// The value under `name` as a number from 1, or `default`; at most `max`, however large the
+    /// number is.
     pub(crate) fn limit(
         &self,
         name: &'static str,
@@ -45,12 +64,15 @@ impl<'a> Query<'a> {
         max: usize,
     ) -> Result<usize, Rejection> {
         let Some(value) = self.get(name) else { return Ok(default.min(max)) };
+        let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         match value.parse::<usize>() {
-            Ok(number) if number >= 1 && value.bytes().all(|b| b.is_ascii_digit()) => {
-                Ok(number.min(max))
-            }
-            _ => Err(Rejection::ParameterInvalid { name, expected: "a whole number from 1" }),
+            Ok(0) => {}
+            Ok(number) if is_number => return Ok(number.min(max)),
+            Ok(_) => {}
+            Err(_) if is_number => return Ok(max),
+            Err(_) => {}
         }
+        Err(Rejection::ParameterInvalid { name, expected: "a whole number from 1" })
     }
 }
 
@@ -126,6 +148,8 @@ mod tests {
         for text in ["streem=a", "stream=a&stream=b", "stream=%", "stream=%f", "stream=%ff", "x"] {
             assert!(Query::read(Some(text), KNOWN).is_err(), "{text}");
         }
+        let huge = Query::read(Some("limit=99999999999999999999999"), KNOWN).unwrap();
+        assert_eq!(huge.limit("limit", 100, 1000).unwrap(), 1000);
         for text in ["limit=0", "limit=-1", "limit=x", "limit=", "limit=%2B5"] {
             let query = Query::read(Some(text), KNOWN).unwrap();
             assert!(query.limit("limit", 100, 1000).is_err(), "{text}");

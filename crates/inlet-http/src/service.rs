@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::metrics::Metrics;
 use crate::problem::{Asked, Problem};
+use crate::query::percent_decoded;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::routes::{self, BodyLimit, Endpoint, Match, ROUTES, Route};
 use crate::{api, site};
@@ -188,6 +189,10 @@ async fn handle(
         Match::Nothing => return (Metrics::NO_ROUTE, refused(Rejection::NotFound)),
     };
     let row = row_of(route);
+    let Some(parameter) = percent_decoded(parameter, false) else {
+        let expected = "UTF-8, percent-encoded";
+        return (row, refused(Rejection::ParameterInvalid { name: "path", expected }));
+    };
     let call = Call::new(app, is_secure, route, parameter, head, id);
     let mut dispatched = pin!(dispatch(call, body));
     let handled = std::future::poll_fn(|cx| {

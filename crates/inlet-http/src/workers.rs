@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 /// Threads for heavy work, at most half of the cores.
 #[derive(Debug)]
-pub struct Workers(Semaphore);
+pub(crate) struct Workers(Semaphore);
 
 impl Default for Workers {
     fn default() -> Self {

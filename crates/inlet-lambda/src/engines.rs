@@ -1,7 +1,7 @@
 //! The engines behind the ports, opened for a part: only those that its role lets it use.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use inlet_adapters::aws::Aws;
@@ -15,21 +15,33 @@ use inlet_core::auth::register::TokenRegister;
 use inlet_core::auth::{Token, TokenBook, Tokens, token_text};
 use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Secrets, Store, SystemClock};
-use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, Workers};
+use inlet_http::{App, AppState, Instance, Metrics, Pages};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::absent::Absent;
 use crate::database::Database;
 use crate::settings::Settings;
 
-/// How long tokens that were read are used before they are looked for again.
-const TOKENS_FRESH: Duration = Duration::from_secs(30);
+/// How long secrets that were read are used before they are read again.
+const SECRETS_FRESH: Duration = Duration::from_secs(30);
+
+/// How long a request waits for tokens that are being read again.
+const REFRESH_WAIT: Duration = Duration::from_millis(50);
 
 /// What answers the API.
 pub(crate) struct Api {
     pub(crate) app: Arc<App>,
-    looked: Mutex<Instant>,
-    database: Option<Database>,
+    refreshed: Option<Refreshed>,
+}
+
+/// What is read again from the secrets while the function is warm.
+#[derive(Clone)]
+struct Refreshed {
+    tokens: Arc<TokenRegister>,
+    database: Option<Arc<Database>>,
+    /// When it was last read; held by whoever reads it.
+    looked: Arc<Mutex<Instant>>,
 }
 
 /// A store, and the password by which it is reached where that may change.
@@ -39,21 +51,39 @@ pub(crate) struct Opened {
 }
 
 impl Api {
-    /// Takes up tokens that were added or revoked since they were last looked for, and a database
-    /// password that was rotated.
+    /// Takes up tokens that were added or revoked since they were last read, and a database
+    /// password that was rotated. Secrets that hang keep no request waiting: the reading goes on
+    /// by itself, and the tokens that are known stay in force.
     pub(crate) async fn refresh(&self) {
+        if let Some(refreshed) = &self.refreshed {
+            refreshed.refresh().await;
+        }
+    }
+}
+
+impl Refreshed {
+    async fn refresh(&self) {
+        let Ok(mut looked) = Arc::clone(&self.looked).try_lock_owned() else { return };
+        if looked.elapsed() < SECRETS_FRESH {
+            return;
+        }
+        let this = self.clone();
+        let reading = tokio::spawn(async move {
+            this.read().await;
+            *looked = Instant::now();
+        });
+        if tokio::time::timeout(REFRESH_WAIT, reading).await.is_err() {
+            tracing::debug!("the secrets are slow; the tokens that are known stay in force");
+        }
+    }
+
+    async fn read(&self) {
         if let Some(database) = &self.database {
             database.refresh().await;
         }
-        let Some(register) = &self.app.tokens else { return };
-        let mut looked = self.looked.lock().await;
-        if looked.elapsed() < TOKENS_FRESH {
-            return;
-        }
-        if let Err(failure) = register.refresh().await {
+        if let Err(failure) = self.tokens.refresh().await {
             tracing::warn!(failure = %failure.chain(), "keeping the previous tokens");
         }
-        *looked = Instant::now();
     }
 }
 
@@ -126,10 +156,12 @@ async fn api(
         clock,
         metrics: Arc::new(Metrics::default()),
         pages: Pages::built_in(),
-        workers: Workers::default(),
-        figures: RecentFigures::default(),
+        state: AppState::default(),
     });
-    Ok(Api { app, looked: Mutex::new(Instant::now()), database })
+    let looked = Arc::new(Mutex::new(Instant::now()));
+    let database = database.map(Arc::new);
+    let refreshed = app.tokens.clone().map(|tokens| Refreshed { tokens, database, looked });
+    Ok(Api { app, refreshed })
 }
 
 async fn queue_to_send(
@@ -206,5 +238,58 @@ pub(crate) fn outside() -> anyhow::Result<Option<String>> {
     match token_text(&given.to_string_lossy()) {
         Ok(text) => Ok(Some(text.to_owned())),
         Err(error) => bail!("{OUTSIDE} is no token: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use async_trait::async_trait;
+    use inlet_core::auth::Scope;
+    use inlet_core::document::Timestamp;
+    use inlet_core::failure::Failure;
+    use inlet_core::ports::Swapped;
+
+    use super::*;
+
+    /// Secrets that are empty, and from some time on answer no more.
+    #[derive(Default)]
+    struct Hanging(AtomicBool);
+
+    #[async_trait]
+    impl Secrets for Hanging {
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Failure> {
+            match self.0.load(Relaxed) {
+                true => std::future::pending().await,
+                false => Ok(None),
+            }
+        }
+
+        async fn swap(&self, _: &str, _: Option<&[u8]>, _: &[u8]) -> Result<Swapped, Failure> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn secrets_that_hang_hold_up_one_request_for_50_ms_and_no_other() {
+        let secrets = Arc::new(Hanging::default());
+        let token = unlisted(OUTSIDE, "a token of the environment");
+        let tokens = TokenRegister::open(secrets.clone(), vec![token]).await.unwrap();
+        let refreshed = Refreshed {
+            tokens: Arc::new(tokens),
+            database: None,
+            looked: Arc::new(Mutex::new(Instant::now())),
+        };
+        secrets.0.store(true, Relaxed);
+        tokio::time::advance(SECRETS_FRESH).await;
+        let begun = Instant::now();
+        for _ in 0..100 {
+            refreshed.refresh().await;
+        }
+        assert_eq!(begun.elapsed(), REFRESH_WAIT);
+        let known = Some("a token of the environment");
+        let known = refreshed.tokens.tokens().authorize(known, Scope::Save, Timestamp::default());
+        assert!(known.is_ok(), "the tokens that are known stay in force");
     }
 }

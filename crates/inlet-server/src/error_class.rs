@@ -40,6 +40,10 @@ pub fn error_class(status: StatusCode) -> &'static str {
     }
 }
 
+/// The codes of problems that only an edge answers. A client may meet them wherever the API is
+/// behind one, so the API's description lists them too.
+pub const EDGE_CODES: [&str; 4] = ["Forbidden", "InstanceFailed", "InstanceTimeout", "Overloaded"];
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]

@@ -133,7 +133,7 @@ pub const PART_BYTES_MIN: u64 = 5 << 20;
 pub const PART_BYTES_MAX: u64 = 5 << 30;
 
 /// The longest name of an upload, in bytes.
-const UPLOAD_ID_BYTES_MAX: usize = 1_024;
+pub const UPLOAD_ID_BYTES_MAX: usize = 1_024;
 
 /// The name of an upload in parts: what the bucket that began it made up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

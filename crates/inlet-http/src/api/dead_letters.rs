@@ -1,19 +1,23 @@
 //! `/api/dead-letters`: what could not be stored, and sending it back to the queue.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
+use http::header::{CACHE_CONTROL, HeaderValue};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::IdempotencyKey;
 use inlet_core::json;
+use inlet_core::ports::Store;
 use inlet_core::redrive;
 use inlet_core::rejection::Rejection;
 use inlet_server::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::page::{Budget, cursor_error};
-use crate::answer::{Handled, json as json_answer};
+use super::page::{PageRoom, cursor_error};
+use crate::answer::{Handled, JSON, held, json as json_answer};
 use crate::call::Call;
 
 /// How many dead letters a page has where the client does not say.
@@ -26,15 +30,21 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let query = call.query()?;
     let filter = filter(call, query.get("where").unwrap_or_default())?;
     let limit_max = call.app.intake.limits().page_documents_max;
-    let mut budget = Budget::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
-    let mut after = query.get("cursor").map(str::to_owned);
+    let mut room = PageRoom::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
+    let mut after = query.cursor()?;
     let given = after.is_some();
     let (mut letters, mut more) = (Vec::new(), false);
-    while let Some(step) = budget.next_step() {
-        let page = call.app.store.dead_letters(&filter, step, after.as_deref()).await;
-        let page = page.map_err(|error| cursor_error(error, given))?;
+    let mut share = call.app.intake.budget().share();
+    while let Some(step) = room.next_step() {
+        let asked = (filter.clone(), after.clone());
+        let read = move |store: Arc<dyn Store>| {
+            let (filter, after) = asked.clone();
+            async move { store.dead_letters(&filter, step, after.as_deref()).await }
+        };
+        let page = call.app.read(read).await.map_err(|error| cursor_error(error, given))?;
         let bytes = page.items.iter().map(|letter| letter.body.len()).sum();
-        budget.took(page.items.len(), bytes);
+        room.took(page.items.len(), bytes);
+        share.grow(bytes)?;
         letters.extend(page.items.iter().map(dead_letter));
         more = page.more;
         after = page.next.or(after);
@@ -43,7 +53,9 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
         }
     }
     let page = json!({"dead_letters": letters, "next": after, "more": more});
-    Ok(json_answer(StatusCode::OK, &page))
+    let mut answer = held(StatusCode::OK, JSON, page.to_string(), share);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
 }
 
 /// What a redrive is asked to do.

@@ -11,11 +11,11 @@ use inlet_core::document::{Document, IdempotencyKey, StoredDocument, Timestamp, 
 use inlet_core::envelope;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{Found, PageQuery};
+use inlet_core::ports::{Found, PageQuery, Store};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
-use super::page::{Budget, cursor_error};
+use super::page::{PageRoom, cursor_error};
 use super::receipts;
 use crate::answer::{self, Handled, JSON};
 use crate::app::App;
@@ -53,12 +53,17 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
     let tag = if full { format!("\"{md5}-full\"") } else { format!("\"{md5}\"") };
     let mut answer = if matches_tag(&call.head.headers, &tag) {
         answer::empty(StatusCode::NOT_MODIFIED)
-    } else if full {
-        let mut body = Vec::with_capacity(stored.document.body.len() + 512);
-        write_document(&mut body, &stored);
-        answer::answer(StatusCode::OK, JSON, body)
     } else {
-        answer::answer(StatusCode::OK, JSON, stored.document.body.clone())
+        let mut share = call.app.intake.budget().share();
+        share.grow(stored.document.body.len())?;
+        let body = if full {
+            let mut body = Vec::with_capacity(stored.document.body.len() + 512);
+            write_document(&mut body, &stored);
+            body.into()
+        } else {
+            stored.document.body.clone()
+        };
+        answer::held(StatusCode::OK, JSON, body, share)
     };
     let headers = answer.headers_mut();
     headers.insert(ETAG, visible(&tag));
@@ -102,22 +107,29 @@ pub(crate) async fn erase(call: &Call<'_>) -> Handled {
 pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let query = call.query()?;
     let limit_max = call.app.intake.limits().page_documents_max;
-    let mut budget = Budget::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
+    let mut room = PageRoom::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
     let mut asked = PageQuery {
         stream: call.stream(&query)?,
         from: moment(&query, "from")?,
         to: moment(&query, "to")?,
         limit: 0,
-        after: query.get("cursor").map(str::to_owned),
+        after: query.cursor()?,
     };
     let given = asked.after.is_some();
     let mut body = b"{\"documents\":[".to_vec();
     let (mut empty, mut more) = (true, false);
-    while let Some(step) = budget.next_step() {
+    let mut share = call.app.intake.budget().share();
+    while let Some(step) = room.next_step() {
         asked.limit = step;
-        let page = call.app.store.page(&asked).await.map_err(|error| cursor_error(error, given))?;
+        let query = asked.clone();
+        let read = move |store: Arc<dyn Store>| {
+            let query = query.clone();
+            async move { store.page(&query).await }
+        };
+        let page = call.app.read(read).await.map_err(|error| cursor_error(error, given))?;
         let bytes = page.items.iter().map(|stored| stored.document.body.len()).sum();
-        budget.took(page.items.len(), bytes);
+        room.took(page.items.len(), bytes);
+        share.grow(bytes)?;
         for stored in &page.items {
             if !std::mem::take(&mut empty) {
                 body.push(b',');
@@ -133,7 +145,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
     body.extend_from_slice(b"],\"next\":");
     body.extend_from_slice(Value::from(asked.after).to_string().as_bytes());
     body.extend_from_slice(if more { b",\"more\":true}" } else { b",\"more\":false}" });
-    let mut answer = answer::answer(StatusCode::OK, JSON, body);
+    let mut answer = answer::held(StatusCode::OK, JSON, body, share);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
 }
@@ -153,7 +165,7 @@ async fn read(app: &App, id: DocumentId) -> Result<Option<StoredDocument>, Failu
     if let Some(stored) = remembered_of(app, id).await {
         return Ok(Some(stored));
     }
-    let stored = app.store.get(id).await?;
+    let stored = app.read(move |store| async move { store.get(id).await }).await?;
     if let Some(stored) = &stored {
         app.cache.put(&id.to_string(), to_remember(stored)).await;
     }
@@ -206,7 +218,7 @@ fn write_document(out: &mut Vec<u8>, stored: &StoredDocument) {
 fn moment(query: &Query<'_>, name: &'static str) -> Result<Option<Timestamp>, Rejection> {
     let expected = "a moment as in 2026-11-21T02:03:18Z";
     let invalid = Rejection::ParameterInvalid { name, expected };
-    query.get(name).map(|text| text.parse().map_err(|_| invalid)).transpose()
+    query.get(name).map(|text| Timestamp::from_rfc3339(text).ok_or(invalid)).transpose()
 }
 
 /// Whether the client has what goes by `tag` already (RFC 9110, 13.1.2).

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, StatusCode};
 use inlet_core::document::unhex;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::media_type;
-use inlet_core::ports::{BucketKey, ByteRange, ObjectMeta};
+use inlet_core::ports::{BUCKET_KEY_BYTES_MAX, BucketKey, ByteRange, ObjectMeta};
 use inlet_core::rejection::Rejection;
 use inlet_server::Body;
 use serde_json::{Value, json};
@@ -34,8 +34,12 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// What every file's key begins with in the bucket.
 const PREFIX: &str = "files/";
+/// The longest key of a file, in bytes.
+pub(crate) const FILE_KEY_BYTES_MAX: usize = BUCKET_KEY_BYTES_MAX - PREFIX.len();
 /// How many files a page has where the client does not say.
 const LIMIT_DEFAULT: usize = 100;
+/// How much of a file may wait in memory for the bucket, in bytes.
+const FILE_BYTES_HELD: usize = 9 << 20;
 /// How often a file that is replaced while it is looked at is looked at again.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -43,6 +47,10 @@ const ATTEMPTS_MAX: usize = 4;
 pub(crate) async fn put(call: &Call<'_>, body: Body) -> Handled {
     let key = key(call)?;
     let query = call.query()?;
+    // Pieces of it wait in memory for the bucket: a part's worth for one that takes it in parts.
+    let mut share = call.app.intake.budget().share();
+    let bytes = content_length(&call.head.headers).unwrap_or(u64::MAX);
+    share.grow(usize::try_from(bytes).unwrap_or(usize::MAX).min(FILE_BYTES_HELD))?;
     match (query.get("uploadId"), query.get("partNumber")) {
         (None, None) => {}
         (Some(upload), Some(number)) => {
@@ -121,7 +129,7 @@ pub(crate) async fn post(call: &Call<'_>, body: Body) -> Handled {
     let key = key(call)?;
     let query = call.query()?;
     match (query.get("uploads"), query.get("uploadId")) {
-        (Some(_), None) => uploads::begin(call, &key, body).await,
+        (Some(""), None) => uploads::begin(call, &key, body).await,
         (None, Some(upload)) => uploads::finish(call, &key, upload, body).await,
         _ => {
             let expected = "one of ?uploads, to begin an upload, and ?uploadId=, to finish it";
@@ -150,7 +158,12 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let query = call.query()?;
     let limit_max = call.app.intake.limits().page_documents_max;
     let limit = query.limit("limit", LIMIT_DEFAULT, limit_max)?;
-    let prefix = format!("{PREFIX}{}", query.get("prefix").unwrap_or_default());
+    let prefix = query.get("prefix").unwrap_or_default();
+    if prefix.len() > FILE_KEY_BYTES_MAX || prefix.chars().any(char::is_control) {
+        let expected = "at most 1,018 bytes, none of them a control character";
+        return Err(Rejection::ParameterInvalid { name: "prefix", expected }.into());
+    }
+    let prefix = format!("{PREFIX}{prefix}");
     let after = query.get("cursor").map(|cursor| BucketKey::new(format!("{PREFIX}{cursor}")));
     let mut files = call.app.bucket.list(&prefix, after.transpose()?.as_ref(), limit + 1).await?;
     let more = files.len() > limit;
@@ -165,8 +178,7 @@ fn key(call: &Call<'_>) -> Result<BucketKey, Rejection> {
     let expected =
         "segments with / between them, none empty, `.`, `..` or `.inlet`, 1,018 bytes at most";
     let invalid = Rejection::ParameterInvalid { name: "key", expected };
-    let name = query::percent_decoded(call.parameter, false).ok_or(invalid.clone())?;
-    BucketKey::new(format!("{PREFIX}{name}")).map_err(|_| invalid)
+    BucketKey::new(format!("{PREFIX}{}", call.parameter)).map_err(|_| invalid)
 }
 
 /// The key as clients know it.

@@ -14,13 +14,13 @@ const FIRST_STEP: usize = 16;
 
 /// How much of a page is still to come.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct PageRoom {
     items_left: usize,
     bytes_left: usize,
     step: usize,
 }
 
-impl Budget {
+impl PageRoom {
     pub(super) fn new(items_max: usize) -> Self {
         Self { items_left: items_max, bytes_left: PAGE_BYTES_MAX, step: FIRST_STEP }
     }
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn a_page_of_small_items_takes_few_steps_and_one_of_large_items_ends_early() {
-        let mut small = Budget::new(1000);
+        let mut small = PageRoom::new(1000);
         let mut steps = 0;
         while let Some(step) = small.next_step() {
             small.took(step, step * 256);
             steps += 1;
         }
         assert!(steps <= 5, "{steps}");
-        let mut large = Budget::new(1000);
+        let mut large = PageRoom::new(1000);
         let mut items = 0;
         while let Some(step) = large.next_step() {
             large.took(step, step << 20);

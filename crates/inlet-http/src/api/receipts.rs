@@ -31,7 +31,7 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
     let remembered = cache.get(&cache_key(id)).await;
     let state = match remembered.and_then(|bytes| Stored::remembered(&bytes)) {
         Some(receipt) => receipt.told(call, id)?,
-        None => match call.app.store.find(id).await? {
+        None => match call.app.read(move |store| async move { store.find(id).await }).await? {
             Some(Found::Stored { stream, received, stored, bytes }) => {
                 let receipt = Stored { stream, received, stored, bytes };
                 cache.put(&cache_key(id), receipt.to_remember()).await;

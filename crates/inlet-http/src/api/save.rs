@@ -13,7 +13,7 @@ use inlet_core::rejection::Rejection;
 use inlet_server::Body;
 use serde_json::{Map, json};
 
-use crate::answer::{Answer, Content, Handled, JSON, answer};
+use crate::answer::{Answer, Content, Handled, Held, JSON, held};
 use crate::body;
 use crate::call::{Call, content_length};
 use crate::escape;
@@ -35,14 +35,17 @@ pub(crate) async fn save(call: &Call<'_>, body: Body) -> Handled {
     let admission = intake.admit(call.caller(), &head(call, &query)?).await?;
     let mut share = intake.budget().share();
     let body = body::read(body, admission.body_bytes_max(), &mut share).await?;
-    let (examined, _share) = if admission.is_light(body.len()) {
+    let (examined, mut share) = if admission.is_light(body.len()) {
         (admission.examine(body, &mut share)?, share)
     } else {
         beside(call, share, move |share| admission.examine(body, share)).await?
     };
+    // The answer repeats the body, at most twice as long for its escapes. Once the document is
+    // safe, nothing may refuse it any more, so the room is taken before.
+    share.grow(examined.body_bytes() * 2)?;
     let receipt = intake.accept(examined).await?;
     call.app.metrics.accepted(1, receipt.body.len());
-    Ok(accepted(&receipt, call.id))
+    Ok(accepted(receipt, call.id, share))
 }
 
 /// Takes many documents.
@@ -56,7 +59,7 @@ pub(crate) async fn save_batch(call: &Call<'_>, body: Body) -> Handled {
     let admission = intake.admit_batch(call.caller(), &head(call, &query)?).await?;
     let mut share = intake.budget().share();
     let body = body::read(body, admission.body_bytes_max(), &mut share).await?;
-    let (examined, _share) = if admission.is_light(body.len()) {
+    let (examined, share) = if admission.is_light(body.len()) {
         (admission.examine_batch(body, &mut share)?, share)
     } else {
         beside(call, share, move |share| admission.examine_batch(body, share)).await?
@@ -66,7 +69,7 @@ pub(crate) async fn save_batch(call: &Call<'_>, body: Body) -> Handled {
     let (documents, bytes) =
         accepted.fold((0, 0), |(count, bytes), receipt| (count + 1, bytes + receipt.body.len()));
     call.app.metrics.accepted(documents, bytes);
-    Ok(batch_answer(&results, call))
+    Ok(batch_answer(&results, call, share))
 }
 
 /// Examines a body on another thread, and gives its share back.
@@ -76,7 +79,7 @@ async fn beside<T: Send + 'static>(
     examine: impl FnOnce(&mut Share) -> Result<T, Error> + Send + 'static,
 ) -> Result<(T, Share), Error> {
     let work = move || examine(&mut share).map(|examined| (examined, share));
-    call.app.workers.run(work).await?
+    call.app.state.workers.run(work).await?
 }
 
 fn head<'a>(call: &'a Call<'_>, query: &'a Query<'_>) -> Result<SaveHead<'a>, Rejection> {
@@ -107,8 +110,12 @@ fn text_of<'a>(
     }
 }
 
+/// The largest body whose share is given back before its answer is sent, in bytes: an answer of
+/// this size goes out with its head.
+const UNHELD_BYTES_MAX: usize = 16 << 10;
+
 /// The answer with the receipt.
-fn accepted(receipt: &Receipt, request_id: &RequestId) -> Answer {
+fn accepted(receipt: Receipt, request_id: &RequestId, mut share: Share) -> Answer {
     let id = receipt.id.text();
     let request_id = request_id.as_bytes();
     // 256 bytes are for the names, the ids and the MD5; a sixth of the body for its quotes.
@@ -126,13 +133,20 @@ fn accepted(receipt: &Receipt, request_id: &RequestId) -> Answer {
     let body_end = out.len();
     out.extend_from_slice(RECEIPTS);
     out.extend_from_slice(&id);
-    let out = Bytes::from(out);
+    let (replayed, body_bytes) = (receipt.replayed, receipt.body.len());
+    drop(receipt);
+    let out = if body_bytes > UNHELD_BYTES_MAX {
+        share.shrink_to(out.len());
+        Bytes::from_owner(Held { bytes: out.into(), _share: share })
+    } else {
+        Bytes::from(out)
+    };
 
     let mut answer = Response::new(Content::Whole(Full::new(out.slice(..body_end))));
     *answer.status_mut() = StatusCode::ACCEPTED;
     let headers = answer.headers_mut();
     headers.reserve(5);
-    if receipt.replayed {
+    if replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     headers.insert(CONTENT_TYPE, JSON);
@@ -154,7 +168,7 @@ fn push_hex(out: &mut Vec<u8>, bytes: &[u8; 16]) {
     out.extend_from_slice(&text);
 }
 
-fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>) -> Answer {
+fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>, share: Share) -> Answer {
     let request_id = call.id.as_str();
     let accepted = results.iter().flatten().count();
     let refused = results.len() - accepted;
@@ -198,12 +212,13 @@ fn batch_answer(results: &[Result<Receipt, Rejection>], call: &Call<'_>) -> Answ
         }
     }
     out.extend_from_slice(b"]}");
-    answer(status, content_type, out)
+    held(status, content_type, out, share)
 }
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use inlet_core::budget::Budget;
     use inlet_core::id::DocumentId;
 
     use super::*;
@@ -218,7 +233,8 @@ mod tests {
             replayed: false,
         };
         let request_id = RequestId::fresh();
-        let answer = accepted(&receipt, &request_id);
+        let share = || Budget::new(1 << 20).share();
+        let answer = accepted(receipt.clone(), &request_id, share());
         assert_eq!(answer.status(), 202);
         assert_eq!(answer.headers()[LOCATION], format!("/api/receipts/{}", receipt.id));
         assert_eq!(answer.headers()[X_REQUEST_ID], request_id.as_str());
@@ -229,7 +245,7 @@ mod tests {
         assert_eq!(json["MessageId"], receipt.id.to_string());
         assert_eq!(json["body"], body);
         assert_eq!(json.as_object().unwrap().len(), 4);
-        let again = accepted(&Receipt { replayed: true, ..receipt }, &request_id);
+        let again = accepted(Receipt { replayed: true, ..receipt }, &request_id, share());
         assert_eq!(again.headers()[IDEMPOTENCY_REPLAYED], "true");
     }
 }

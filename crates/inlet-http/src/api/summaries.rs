@@ -1,22 +1,17 @@
 //! `/api/summaries`: the weekly summaries, as they lie in the bucket.
 
 use http::StatusCode;
-use http::header::{ETAG, HeaderValue, VARY};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use inlet_core::calendar::Week;
-use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::Object;
 use inlet_core::rejection::Rejection;
 use inlet_core::summary::{html_key, json_key, list_summaries};
 use serde_json::{Value, json};
 
 use crate::accept_header::prefers_html;
 use crate::answer::{
-    HTML, Handled, JSON, STORED_PAGE_POLICY, answer, guard_page, json as json_answer,
+    HTML, Handled, JSON, STORED_PAGE_POLICY, guard_page, json as json_answer, object as streamed,
 };
 use crate::call::Call;
-
-/// The largest summary that is given, in bytes.
-const SUMMARY_BYTES_MAX: u64 = 64 << 20;
 
 /// Lists the weeks that have a summary, newest first.
 pub(crate) async fn list(call: &Call<'_>) -> Handled {
@@ -38,7 +33,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
 /// Gives a week's summary: as JSON or as a page by the ending of the path, else by `Accept`.
 pub(crate) async fn get(call: &Call<'_>) -> Handled {
     call.query()?;
-    let name = call.parameter;
+    let name = &*call.parameter;
     let (week, html) = match (name.strip_suffix(".html"), name.strip_suffix(".json")) {
         (Some(week), _) => (week, true),
         (_, Some(week)) => (week, false),
@@ -48,8 +43,11 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
     let key = if html { html_key(week) } else { json_key(week) };
     let object = call.app.bucket.get(&key, None).await?.ok_or(Rejection::NotFound)?;
     let tag = HeaderValue::from_str(&format!("\"{}\"", object.meta.sha256));
-    let body = read_whole(object).await?;
-    let mut answer = answer(StatusCode::OK, if html { HTML } else { JSON }, body);
+    let bytes = object.meta.bytes;
+    let mut answer = streamed(object, bytes);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, if html { HTML } else { JSON });
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     if html {
         guard_page(&mut answer, STORED_PAGE_POLICY);
     }
@@ -58,16 +56,4 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
     }
     answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(answer)
-}
-
-async fn read_whole(mut object: Object) -> Result<Vec<u8>, Failure> {
-    if object.meta.bytes > SUMMARY_BYTES_MAX {
-        return Err(Failure::new(FailureKind::Refused, "give summary", object.meta.key.as_str())
-            .because(format!("it has more than {SUMMARY_BYTES_MAX} bytes")));
-    }
-    let mut whole = Vec::new();
-    while let Some(piece) = object.body.next().await {
-        whole.extend_from_slice(&piece?);
-    }
-    Ok(whole)
 }

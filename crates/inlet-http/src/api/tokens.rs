@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Handled};
 use crate::call::Call;
-use crate::query;
 
 /// How deep the description of a token may be nested.
 const DEPTH_MAX: usize = 4;
@@ -69,7 +68,7 @@ impl Wanted {
             .streams
             .map(|names| names.iter().map(|name| StreamName::new(name)).collect::<Result<_, _>>());
         let expires = self.expires.map(|text| {
-            text.parse::<Timestamp>().map_err(|_| Rejection::ParameterInvalid {
+            Timestamp::from_rfc3339(&text).ok_or(Rejection::ParameterInvalid {
                 name: "expires",
                 expected: "a moment as in 2026-11-21T02:03:18Z",
             })
@@ -93,8 +92,7 @@ pub(crate) async fn revoke(call: &Call<'_>) -> Handled {
             return Err(Rejection::ParameterInvalid { name: "last", expected }.into());
         }
     };
-    let name = query::percent_decoded(call.parameter, false).ok_or(Rejection::NotFound)?;
-    register(call)?.revoke(&name, last, call.app.clock.now()).await?;
+    register(call)?.revoke(&call.parameter, last, call.app.clock.now()).await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 

@@ -1,8 +1,10 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 use inlet_core::health::{PartHealth, State};
 use inlet_core::ports::Depth;
 use serde_json::{Value, json};
@@ -10,13 +12,16 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, Handled, answer, json as json_answer};
 use crate::app::App;
 use crate::call::Call;
+use crate::damage::STORE_READS;
 use crate::metrics::Scraped;
+use crate::problem::RETRY_AFTER_UNAVAILABLE_S;
+use crate::recent::FIGURE_WAIT_MAX;
 
 /// The longest readiness waits for the store: those who ask for it ask often, and a store that
 /// hangs must not make an instance look dead.
-const READY_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long an engine may take to give a figure.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+const READY_WAIT_MAX: Duration = Duration::from_millis(50);
+/// The part of the health board that stands for the store's connection, where it has one.
+const STORE: &str = "store";
 
 /// The process is alive, and that is all that is asked.
 pub(crate) fn alive() -> Answer {
@@ -31,39 +36,43 @@ pub(crate) fn alive() -> Answer {
 /// is away would close it at once.
 pub(crate) async fn ready(call: &Call<'_>) -> Handled {
     let app = call.app;
-    let queue = app.queue.has_room();
-    let store = store(app).await;
-    let own = match (&queue, store) {
+    let queue = app.queue.has_room().map_err(|failure| failure.kind().word());
+    let parts = app.health.parts();
+    let store = store(app, &parts).await;
+    let own = match (queue, store) {
         (Err(_), _) => State::Unready,
-        (Ok(()), "ready") => State::Ready,
-        (Ok(()), _) => State::Degraded,
+        (Ok(()), Err(_)) => State::Degraded,
+        (Ok(()), Ok(())) => State::Ready,
     };
     let state = own.max(app.health.state());
-    let status = match state {
-        State::Ready | State::Degraded => StatusCode::OK,
-        State::Unready => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let parts: Vec<Value> = app.health.parts().iter().map(part).collect();
+    let word = |part: Result<(), &'static str>| part.err().unwrap_or(State::Ready.word());
     let body = json!({
         "status": state.word(),
-        "queue": queue.as_ref().map_or_else(|failure| failure.kind().word(), |()| "ready"),
-        "store": store,
-        "parts": parts,
+        "queue": word(queue),
+        "store": word(store),
+        "parts": parts.iter().map(part).collect::<Vec<Value>>(),
     });
-    Ok(json_answer(status, &body))
+    if state != State::Unready {
+        return Ok(json_answer(StatusCode::OK, &body));
+    }
+    let mut answer = json_answer(StatusCode::SERVICE_UNAVAILABLE, &body);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_UNAVAILABLE_S));
+    Ok(answer)
 }
 
-/// The word for the store. One that does not answer at once is as its part of the board says,
-/// which is told when it has not answered for longer.
-async fn store(app: &App) -> &'static str {
-    match tokio::time::timeout(READY_TIMEOUT, app.store.check()).await {
-        Ok(Ok(())) => "ready",
-        Ok(Err(failure)) => failure.kind().word(),
-        Err(_) => {
-            let part = app.health.parts().into_iter().find(|part| part.name == "store");
-            part.map_or("slow", |part| part.cause.unwrap_or("ready"))
-        }
+/// Whether the store answers; a word for the cause where it does not. What the board knows goes
+/// first, as a read that found damage knows better than the check, which is a cheap one. A store
+/// that does not answer at once is as its part of the board says.
+async fn store(app: &App, parts: &[PartHealth]) -> Result<(), &'static str> {
+    let connection = parts.iter().find(|part| part.name == STORE);
+    let reads = parts.iter().find(|part| part.name == STORE_READS);
+    if let Some(cause) = reads.into_iter().chain(connection).find_map(|part| part.cause) {
+        return Err(cause);
     }
+    let store = Arc::clone(&app.store);
+    let check = async move { store.check().await.map_err(|failure| failure.kind().word()) };
+    let checked = app.state.recent.check.get(Duration::ZERO, READY_WAIT_MAX, check).await;
+    checked.unwrap_or(if connection.is_some() { Ok(()) } else { Err("slow") })
 }
 
 /// A part of the process as clients may see it: nothing of an engine's text.
@@ -85,19 +94,16 @@ pub(crate) async fn metrics(call: &Call<'_>) -> Handled {
     let app = call.app;
     let ready = app.queue.has_room().is_ok() && app.health.state() != State::Unready;
     let (parts, restarts) = (app.health.parts(), app.health.restarts());
-    let (depth, bodies) = (depth(app).await, Some(app.intake.budget().clone()));
+    let (depth, bodies) = (depth(app, Duration::ZERO).await, Some(app.intake.budget().clone()));
     let scraped = Scraped { depth, ready, bodies, parts, restarts };
     let text = app.metrics.text(&app.instance, &scraped);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(answer(StatusCode::OK, http::HeaderValue::from_static(content_type), text))
+    Ok(answer(StatusCode::OK, HeaderValue::from_static(content_type), text))
 }
 
-/// How much waits in the queue, if it tells in time.
-pub(super) async fn depth(app: &App) -> Option<Depth> {
-    within(app.queue.depth()).await.and_then(Result::ok)
-}
-
-/// What `asked` comes to, unless it takes too long.
-pub(super) async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(CHECK_TIMEOUT, asked).await.ok()
+/// How much waits in the queue, as of a moment at most `age_max` ago, if it tells in time.
+pub(super) async fn depth(app: &App, age_max: Duration) -> Option<Depth> {
+    let queue = Arc::clone(&app.queue);
+    let depth = async move { queue.depth().await.ok() };
+    app.state.recent.depth.get(age_max, FIGURE_WAIT_MAX, depth).await.flatten()
 }

@@ -1,24 +1,25 @@
 //! `/`: which instance this is, and figures from the store.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{HOST, HeaderValue, VARY};
 use inlet_core::dead_letter::DeadLetterFilter;
 use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
-use inlet_core::ports::Depth;
+use inlet_core::ports::{Depth, Store};
 use inlet_server::fill;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
-use super::health::{depth, within};
+use super::health::depth;
 use crate::accept_header::prefers_html;
 use crate::answer::{Handled, json as json_answer, page};
 use crate::app::App;
 use crate::call::Call;
 use crate::escape::html;
 use crate::pages::framed;
+use crate::recent::{FIGURE_WAIT_MAX, Recent};
 
 /// How old figures may be. The page asks for no token, so it must not be a way to keep the store
 /// busy.
@@ -28,9 +29,14 @@ const DEAD_LETTERS_MAX: usize = 100;
 
 const PAGE: &str = include_str!("../pages/landing.html");
 
-/// The figures as they were a moment ago.
+/// What the engines told a moment ago.
 #[derive(Debug, Default)]
-pub struct RecentFigures(Mutex<Option<(Instant, Figures)>>);
+pub(crate) struct RecentFigures {
+    store: Recent<Option<StoreFigures>>,
+    pub(super) depth: Recent<Option<Depth>>,
+    /// The outcome of the store's check: a word for the cause where it failed.
+    pub(super) check: Recent<Result<(), &'static str>>,
+}
 
 /// What the landing page tells of the store and the queue; `None` where one did not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,23 +68,19 @@ pub(crate) async fn show(call: &Call<'_>) -> Handled {
 }
 
 async fn recent(app: &App) -> Figures {
-    // Those who come while they are being looked up wait for the same ones.
-    let mut recent = app.figures.0.lock().await;
-    match *recent {
-        Some((looked_up, figures)) if looked_up.elapsed() < FIGURES_AGE_MAX => figures,
-        _ => {
-            let store = within(look_up(app)).await.and_then(Result::ok);
-            let figures = Figures { store, depth: depth(app).await };
-            *recent = Some((Instant::now(), figures));
-            figures
-        }
-    }
+    let recent = &app.state.recent.store;
+    let store = Arc::clone(&app.store);
+    let looked_up = async move { look_up(&*store).await.ok() };
+    let looked_up = recent.get(FIGURES_AGE_MAX, FIGURE_WAIT_MAX, looked_up).await;
+    // While the store hangs, what it told last is better than nothing.
+    let store = looked_up.or_else(|| recent.last()).flatten();
+    Figures { store, depth: depth(app, FIGURES_AGE_MAX).await }
 }
 
-async fn look_up(app: &App) -> Result<StoreFigures, Failure> {
-    let streams = app.store.streams().await?;
+async fn look_up(store: &dyn Store) -> Result<StoreFigures, Failure> {
+    let streams = store.streams().await?;
     let filter = DeadLetterFilter::default();
-    let dead = app.store.dead_letters(&filter, DEAD_LETTERS_MAX, None).await?;
+    let dead = store.dead_letters(&filter, DEAD_LETTERS_MAX, None).await?;
     Ok(StoreFigures {
         documents: streams.iter().map(|stream| stream.documents).sum(),
         bytes: streams.iter().map(|stream| stream.bytes).sum(),

@@ -1,11 +1,15 @@
 //! The description of the API, made from the table of routes and what is said of each.
 
+mod parameters;
 mod said;
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use inlet_core::auth::{Scope, TOKEN_STREAMS_MAX};
 use inlet_core::limits::Limits;
+use inlet_core::ports::PARTS_MAX;
+use inlet_server::EDGE_CODES;
 use inlet_server::error_class;
 use serde_json::{Map, Value, json};
 
@@ -36,6 +40,11 @@ pub(super) fn document(version: &str, limits: &Limits) -> Value {
             "securitySchemes": {
                 "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The token is the password; the user may be anything",
+                },
             },
             "schemas": {"Problem": problem_schema(limits), "Receipt": receipt_schema()},
         },
@@ -55,7 +64,7 @@ fn operation(route: &Route, limits: &Limits) -> Value {
         operation["requestBody"] = body;
     }
     if let Some(scope) = route.scope {
-        operation["security"] = json!([{"token": []}, {"bearer": []}]);
+        operation["security"] = json!([{"token": []}, {"bearer": []}, {"basic": []}]);
         operation["x-scope"] = json!(scope.as_str());
         if let Some((name, scope)) = route.scope_with {
             operation["x-scope-with"] = json!({name: scope.as_str()});
@@ -83,7 +92,7 @@ fn parameters(route: &Route, headers: &[&str]) -> Vec<Value> {
             "in": place,
             "required": place == "path",
             "description": parameter_text(name),
-            "schema": {"type": if name == "limit" { "integer" } else { "string" }},
+            "schema": parameters::schema(name, route.endpoint),
         })
     };
     let path = in_path.into_iter().map(|name| parameter(name, "path"));
@@ -93,13 +102,31 @@ fn parameters(route: &Route, headers: &[&str]) -> Vec<Value> {
 }
 
 fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
-    let any = json!({"schema": {}});
+    let limit = route.body.bytes_max(limits);
     let content = match route.body {
         BodyLimit::None => return None,
-        BodyLimit::Document => json!({"application/json": any}),
+        BodyLimit::Document => json!({"application/json": {"schema": {
+            "description": format!(
+                "Any JSON value, nested at most {} deep, without a member name twice",
+                limits.depth_max,
+            ),
+        }}}),
         BodyLimit::Batch => json!({
-            "application/x-ndjson": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "array"}},
+            "application/json": {"schema": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": limits.batch_documents_max,
+                "items": {},
+            }},
+            "application/x-ndjson": {"schema": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": limit,
+                "description": format!(
+                    "A JSON value to a line, at most {} of them; lines of whitespace are left out",
+                    limits.batch_documents_max,
+                ),
+            }},
         }),
         BodyLimit::File => json!({"*/*": {"schema": {"type": "string", "format": "binary"}}}),
         BodyLimit::Settings if route.endpoint == Endpoint::FilePost => {
@@ -109,8 +136,13 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                 "properties": {
                     "parts": {
                         "type": "array",
-                        "items": {"type": "integer", "minimum": 1, "maximum": 10_000},
-                        "description": "The numbers of the parts, rising; all where it is not given",
+                        "minItems": 1,
+                        "maxItems": PARTS_MAX,
+                        "uniqueItems": true,
+                        "items": {"type": "integer", "minimum": 1, "maximum": PARTS_MAX},
+                        "description":
+                            "The numbers of the parts, which stand in the file in their order; \
+                             all that were put where it is not given",
                     },
                 },
             }}})
@@ -122,7 +154,7 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                 "required": ["name", "scopes"],
                 "additionalProperties": false,
                 "properties": {
-                    "name": {"type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$"},
+                    "name": parameters::schema("name", route.endpoint),
                     "scopes": {
                         "type": "array",
                         "minItems": 1,
@@ -132,12 +164,13 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                         "type": ["array", "null"],
                         "minItems": 1,
                         "maxItems": TOKEN_STREAMS_MAX,
-                        "items": {"type": "string"},
+                        "items": parameters::schema("stream", route.endpoint),
                         "description": "The streams it is limited to; all where it is not given",
                     },
                     "expires": {
                         "type": ["string", "null"],
                         "format": "date-time",
+                        "pattern": parameters::moment(),
                         "description": "From when on it is refused; never where it is not given",
                     },
                 },
@@ -148,12 +181,11 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
             "required": ["where"],
             "additionalProperties": false,
             "properties": {
-                "where": {"type": "string", "description": parameter_text("where")},
+                "where": parameters::schema("where", route.endpoint),
                 "dry_run": {"type": "boolean", "default": false},
             },
         }}}),
     };
-    let limit = route.body.bytes_max(limits);
     let description = format!("At most {limit} bytes.");
     let required = !matches!(route.endpoint, Endpoint::FilePost);
     Some(json!({"required": required, "description": description, "content": content}))
@@ -196,9 +228,11 @@ fn receipt_schema() -> Value {
 
 fn problem_schema(limits: &Limits) -> Value {
     let problems = Problem::all(limits);
-    let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
-    let classes: BTreeSet<&str> =
-        problems.iter().map(|problem| error_class(problem.status)).collect();
+    let codes = problems.iter().map(|problem| problem.code).chain(EDGE_CODES);
+    let codes: Vec<&str> = codes.collect();
+    let edge = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT];
+    let statuses = problems.iter().map(|problem| problem.status).chain(edge);
+    let classes: BTreeSet<&str> = statuses.map(error_class).collect();
     json!({
         "type": "object",
         "description": "RFC 9457, with four more members",

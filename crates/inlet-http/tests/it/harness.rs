@@ -16,7 +16,7 @@ use inlet_core::health::Health;
 use inlet_core::limits::Limits;
 use inlet_core::persist::{Persister, persist_batch};
 use inlet_core::ports::{Cache, Clock, PageQuery, Queue, Store, SystemClock};
-use inlet_http::{App, Instance, Metrics, Pages, RecentFigures, StoreLookAhead, Workers};
+use inlet_http::{App, AppState, Instance, Metrics, Pages, StoreLookAhead};
 use inlet_server::{Deadlines, Server, ServerOptions, Shutdown, Transport};
 use inlet_testkit::memory::{MemoryBucket, MemoryQueue, MemorySecrets, MemoryStore};
 use tokio::task::JoinHandle;
@@ -129,8 +129,7 @@ impl Harness {
             clock,
             metrics: Arc::new(Metrics::default()),
             pages: setup.pages,
-            workers: Workers::default(),
-            figures: RecentFigures::default(),
+            state: AppState::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -8,6 +8,7 @@ mod files;
 mod harness;
 mod http2;
 mod lanes;
+mod openapi;
 mod patience;
 mod read;
 mod rights;

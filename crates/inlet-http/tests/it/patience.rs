@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use inlet_core::failure::FailureKind;
 use inlet_core::limits::Limits;
 use inlet_testkit::fault::{FailingStore, Faults};
 use inlet_testkit::memory::MemoryStore;
@@ -69,6 +70,76 @@ async fn a_read_from_a_store_that_hangs_is_a_503_with_retry_after_in_bounded_tim
         assert_eq!((answer.status, answer.code().as_str()), (503, "Unavailable"), "{path}");
         assert!(answer.header("retry-after").is_some(), "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_finds_damage_says_so_to_readiness_until_it_is_mended() {
+    let (server, faults) = with_faults().await;
+    let ready = async || ask(server.address, "GET", "/readyz", &[], b"").await.json();
+    assert_eq!(ready().await["store"], "ready");
+    let id = "019aa2f0-1111-7222-8333-444455556666";
+    faults.set_failing(Some(FailureKind::Damaged));
+    for path in [format!("/api/documents/{id}"), "/api/documents".to_owned()] {
+        let answer = ask(server.address, "GET", &path, &json_headers(ALL), b"").await;
+        assert_eq!((answer.status, answer.code().as_str()), (500, "InternalFailure"), "{path}");
+    }
+    let damaged = ready().await;
+    assert_eq!((&damaged["status"], &damaged["store"]), (&"degraded".into(), &"damaged".into()));
+    assert_eq!(damaged["parts"][0]["name"], "store-reads");
+    // Another read that goes well does not take it back, nor does time alone.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(ready().await["store"], "damaged");
+    faults.set_failing(None);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    let mended = ready().await;
+    assert_eq!((&mended["status"], &mended["store"]), (&"ready".into(), &"ready".into()));
+    assert_eq!(mended["parts"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn health_checks_and_the_landing_page_wait_for_no_engine() {
+    let (server, faults) = with_faults().await;
+    ask(server.address, "POST", "/api/save", &json_headers(SAVE), b"1").await;
+    server.persist().await;
+    let before = ask(server.address, "GET", "/", &[], b"").await.json();
+    assert_eq!(before["store"]["documents"], 1);
+    faults.set_hanging(true);
+    for path in ["/readyz", "/", "/metrics"] {
+        let begun = Instant::now();
+        let answer = ask(server.address, "GET", path, &[], b"").await;
+        assert_eq!(answer.status, 200, "{path}");
+        // Balancers and Kubernetes wait a second by default.
+        assert!(begun.elapsed() < Duration::from_millis(900), "{path}: {:?}", begun.elapsed());
+    }
+    let landing = ask(server.address, "GET", "/", &[], b"").await.json();
+    assert_eq!(landing["store"]["documents"], 1, "the figures it told last");
+    let calls = faults.calls();
+    let checks = (0..20).map(|_| ask(server.address, "GET", "/readyz", &[], b""));
+    for answer in all_at_once(checks).await {
+        assert_eq!(answer.json()["store"], "slow");
+    }
+    assert_eq!(faults.calls(), calls, "those that ask while one looks wait for it");
+}
+
+/// Runs all of them at the same time.
+async fn all_at_once<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in running.iter_mut().zip(&mut done) {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
+            {
+                *output = Some(ready);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }
 
 /// CPU time that this thread has used.

@@ -10,7 +10,7 @@ use inlet_core::auth::Tokens;
 use inlet_core::health::Health;
 use inlet_core::persist::Persister;
 use inlet_core::ports::{Clock, SystemClock};
-use inlet_http::{App, Instance, Metrics, RecentFigures, StoreLookAhead, Workers};
+use inlet_http::{App, AppState, Instance, Metrics, StoreLookAhead};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::doors::Doors;
@@ -121,8 +121,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             ),
             metrics: Arc::clone(&metrics),
             pages: wire::pages(&settings)?,
-            workers: Workers::default(),
-            figures: RecentFigures::default(),
+            state: AppState::default(),
         });
         let listening = doors.listening()?;
         threads.extend(serve::start(&settings, &data, doors, app, &queue, &watched, &stop)?);

@@ -69,6 +69,36 @@ fn a_frozen_cache_holds_up_no_read() {
 }
 
 #[test]
+fn readiness_says_what_reads_have_found_in_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start(&data);
+    let document = format!("\"{}\"\n", "x".repeat(2_000));
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let batch = server.post("/api/save/batch", &headers, document.repeat(500).as_bytes());
+    let last = batch.json()["results"][499]["MessageId"].as_str().unwrap().to_owned();
+    server.wait_until_stored(&last);
+    assert!(server.stop().success());
+    let files = std::fs::read_dir(data.join("store")).unwrap().map(|file| file.unwrap().path());
+    let file = files.max_by_key(|file| file.metadata().unwrap().len()).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    // The first pages are left, so that it opens and answers its check.
+    damaged[30 * 4_096..].fill(0xa5);
+    std::fs::write(&file, damaged).unwrap();
+    let server = Server::start(&data);
+    assert_eq!(server.get("/api/documents?limit=1000").status, 500);
+    let ready = server.get("/readyz");
+    assert_eq!((ready.status, &ready.json()["store"]), (200, &"damaged".into()));
+    assert_eq!(ready.json()["status"], "degraded", "{}", ready.text());
+    server.kill();
+    std::fs::write(&file, whole).unwrap();
+    let server = Server::start(&data);
+    assert_eq!(server.get("/api/documents?limit=1000").status, 200);
+    assert_eq!(server.get("/readyz").json()["store"], "ready");
+}
+
+#[test]
 fn memory_is_flat_under_bodies_that_never_end() {
     const BATCH: usize = 16 << 20;
     let directory = tempfile::tempdir().unwrap();

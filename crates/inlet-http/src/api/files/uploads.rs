@@ -82,7 +82,7 @@ pub(super) async fn parts(call: &Call<'_>, key: &BucketKey, upload: &str) -> Han
 pub(super) async fn finish(call: &Call<'_>, key: &BucketKey, upload: &str, body: Body) -> Handled {
     let upload = UploadId::new(upload)?;
     let body = call.body(body).await?;
-    let expected = "JSON as in {\"parts\":[1,2,3]}, the numbers rising, or no body for all parts";
+    let expected = "JSON as in {\"parts\":[1,2,3]}, no number twice, or no body for all parts";
     let invalid = Rejection::ParameterInvalid { name: "parts", expected };
     let wish: Wish = match body.is_empty() {
         true => Wish::default(),
@@ -90,10 +90,11 @@ pub(super) async fn finish(call: &Call<'_>, key: &BucketKey, upload: &str, body:
     };
     let bucket = &call.app.bucket;
     let put = bucket.parts(key, &upload).await?.ok_or(Rejection::UploadUnknown)?;
-    let wanted: Vec<PartNumber> = match wish.parts {
+    let mut wanted: Vec<PartNumber> = match wish.parts {
         None => put.iter().map(|part| part.number).collect(),
         Some(numbers) => numbers.into_iter().map(PartNumber::new).collect::<Result<_, _>>()?,
     };
+    wanted.sort_unstable();
     if wanted.is_empty() || !wanted.is_sorted_by(|one, next| one < next) {
         return Err(invalid.into());
     }

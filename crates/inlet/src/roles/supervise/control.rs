@@ -180,7 +180,7 @@ impl Overview {
                 uptime_s: entry.started.elapsed().as_secs(),
                 restarts: entry.restarts,
                 figures: entry.figures,
-                                failing: entry.failing.clone(),
+                failing: entry.failing.clone(),
                 reason: entry.reason(),
             }),
         }
