@@ -1,8 +1,12 @@
 //! Full backups, and restoring from them.
 //!
 //! A backup is two objects. `backups/2026-W47.ndjson.zst` holds every document and every dead
-//! letter; `backups/2026-W47.json` is its manifest ([`BackupManifest`]) and is put last: where a
-//! manifest and an object agree, the backup is whole.
+//! letter; `backups/2026-W47.json` is its manifest ([`BackupManifest`]) and is put last, once the
+//! object was read back whole: where a manifest and an object agree, the backup is whole. No
+//! bucket's own checksum is relied on, for not every service keeps one.
+//!
+//! Each backup is full, so the newest alone is enough; older ones are pruned once a newer one is
+//! verified ([`prune_backups`]).
 //!
 //! # The format, version 1
 //!
@@ -32,27 +36,30 @@
 //! becomes the moment of the restore: that is when the new store took it.
 
 mod line;
+mod place;
+mod prune;
 mod read;
 mod restore;
 mod write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::{Calendar, Week};
+pub use self::place::{BackupPlace, find_backups};
+pub use self::prune::prune_backups;
+pub(crate) use self::read::read_manifest;
+use self::read::{Lines, digest};
+use self::restore::{Restore, refuse_unless_empty};
+use self::write::BackupStream;
+use crate::calendar::Calendar;
 use crate::document::{Timestamp, hex};
 use crate::failure::{Failure, FailureKind};
 use crate::ports::{Bucket, BucketKey, FixedBytes, Store};
-use crate::summary::{list_weeks, text};
-use read::{Lines, digest, read_manifest};
-use restore::{Restore, refuse_unless_empty};
-use write::BackupStream;
+use crate::summary::text;
 
 /// The version of the format that is written, and the newest that is read.
 pub const BACKUP_FORMAT: u32 = 1;
 
-/// What the keys of all weekly backups begin with.
-const PREFIX: &str = "backups/";
-/// What a backup is said to be; its serialized form is the manifest.
+/// The facts about a backup; its serialized form is the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupManifest {
     /// The version of the format.
@@ -165,46 +172,50 @@ pub enum BackupFault {
     StoreNotEmpty,
 }
 
-/// What the keys of a week's backup begin with: `backups/2026-W47`.
-pub fn backup_prefix(week: Week) -> String {
-    format!("{PREFIX}{week}")
+impl BackupFault {
+    /// The fault that is the cause of `failure`; `None` where it has another.
+    pub fn of(failure: &Failure) -> Option<&Self> {
+        std::error::Error::source(failure)?.downcast_ref()
+    }
 }
 
-/// The weeks that have a backup with a manifest, newest first.
-pub async fn list_backups(bucket: &dyn Bucket) -> Result<Vec<Week>, Failure> {
-    list_weeks(bucket, PREFIX).await
-}
-
-/// Writes all documents and dead letters of `store` to `PREFIX.ndjson.zst`, and then the
-/// manifest to `PREFIX.json`; what was there is replaced.
+/// Writes all documents and dead letters of `store` to the object of `place`, reads it back, and
+/// then puts the manifest; what was there is replaced.
 ///
-/// The memory held does not grow with the store. What is stored while the backup is made may or
-/// may not be in it.
+/// The memory held does not grow with the store. Everything that is in the store when it begins
+/// is in the backup; what is stored or erased meanwhile may or may not be.
+///
+/// # Errors
+///
+/// Those of the store and of the bucket. [`FailureKind::Damaged`] where the object, read back, is
+/// not what was written; no manifest is put then.
 pub async fn write_backup(
     store: &dyn Store,
     bucket: &dyn Bucket,
     now: Timestamp,
-    prefix: &str,
+    place: &BackupPlace,
 ) -> Result<BackupManifest, Failure> {
-    let (object, manifest_key) = (object_key(prefix)?, manifest_key(prefix)?);
-    let mut stream = BackupStream::new(store, now, object.as_str())?;
-    let meta = bucket.put(&object, "application/zstd", &mut stream).await?;
-    let manifest = stream.manifest(&object);
-    if meta.sha256 != manifest.sha256 || meta.bytes != manifest.bytes {
-        return Err(Failure::new(FailureKind::Damaged, "write backup", object.as_str())
-            .because("the bucket did not keep the bytes it was given")
-            .hint("check the disk the bucket is on, and make the backup again"));
-    }
+    let mut stream = BackupStream::new(store, now, place.object.as_str())?;
+    bucket.put(&place.object, "application/zstd", &mut stream).await?;
+    let manifest = stream.manifest(&place.object);
+    verify_object(bucket, &place.object, &manifest).await.map_err(|failure| {
+        if failure.kind() != FailureKind::Damaged {
+            return failure;
+        }
+        Failure::new(FailureKind::Damaged, "write backup", place.object.as_str())
+            .because(failure)
+            .hint("the bucket did not keep the bytes it was given; check the disk it is on")
+    })?;
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|error| {
-        Failure::new(FailureKind::Refused, "write backup", manifest_key.as_str()).because(error)
+        Failure::new(FailureKind::Refused, "write backup", place.manifest.as_str()).because(error)
     })?;
     json.push(b'\n');
-    bucket.put(&manifest_key, "application/json", &mut FixedBytes::new(json)).await?;
+    bucket.put(&place.manifest, "application/json", &mut FixedBytes::new(json)).await?;
     Ok(manifest)
 }
 
-/// Puts everything from the backup under `prefix` into `store`: ids, streams, keys, moments of
-/// receipt and bodies as they were.
+/// Puts everything from the backup at `place` into `store`: ids, streams, keys, moments of receipt
+/// and bodies as they were.
 ///
 /// The whole backup is read and checked before anything is put; a backup that is cut, damaged,
 /// foreign or of a newer format is refused with a [`BackupFault`] as the failure's source. Run
@@ -212,47 +223,53 @@ pub async fn write_backup(
 /// twice.
 pub async fn restore(
     bucket: &dyn Bucket,
-    prefix: &str,
+    place: &BackupPlace,
     store: &dyn Store,
     calendar: &Calendar,
     now: Timestamp,
     into: RestoreInto,
 ) -> Result<RestoreReport, Failure> {
     if into == RestoreInto::Empty {
-        refuse_unless_empty(store, prefix).await?;
+        refuse_unless_empty(store, place.object.as_str()).await?;
     }
-    let (manifest, object) = verify_backup(bucket, prefix).await?;
+    let manifest = verify_backup(bucket, place).await?;
     let mut restore = Restore::new(store, calendar, now, into);
-    let mut lines = Lines::open(bucket, &object, &manifest).await?;
+    let mut lines = Lines::open(bucket, &place.object, &manifest).await?;
     while let Some(item) = lines.next_item().await? {
         restore.put(item).await?;
     }
     restore.finish().await
 }
 
-/// Reads the whole backup under `prefix` and checks that it is what its manifest says: size,
-/// checksum, every line, and the counts. Gives the manifest and the key of the object.
+/// Reads the whole backup at `place` and checks it against its manifest, which it gives: size,
+/// checksum, every line, and the counts.
 pub async fn verify_backup(
     bucket: &dyn Bucket,
-    prefix: &str,
-) -> Result<(BackupManifest, BucketKey), Failure> {
-    let manifest = read_manifest(bucket, &manifest_key(prefix)?).await?;
-    // The object is looked for beside its manifest, so that a backup that was copied elsewhere
-    // is whole there too.
-    let object = object_key(prefix)?;
-    let (bytes, sha256) = digest(bucket, &object).await?;
+    place: &BackupPlace,
+) -> Result<BackupManifest, Failure> {
+    let manifest = read_manifest(bucket, &place.manifest).await?;
+    verify_object(bucket, &place.object, &manifest).await?;
+    Ok(manifest)
+}
+
+async fn verify_object(
+    bucket: &dyn Bucket,
+    object: &BucketKey,
+    manifest: &BackupManifest,
+) -> Result<(), Failure> {
+    let (bytes, sha256) = digest(bucket, object).await?;
     if bytes != manifest.bytes {
         let fault = BackupFault::SizeDiffers { expected: manifest.bytes, found: bytes };
-        return Err(refused(&object, fault));
+        return Err(refused(object, fault));
     }
     let sha256 = hex(&sha256);
     if sha256 != manifest.sha256 {
         let expected = manifest.sha256.clone();
-        return Err(refused(&object, BackupFault::ChecksumDiffers { expected, found: sha256 }));
+        return Err(refused(object, BackupFault::ChecksumDiffers { expected, found: sha256 }));
     }
-    let mut lines = Lines::open(bucket, &object, &manifest).await?;
+    let mut lines = Lines::open(bucket, object, manifest).await?;
     while lines.next_item().await?.is_some() {}
-    Ok((manifest, object))
+    Ok(())
 }
 
 /// The failure for a backup that is not restored, and why.
@@ -268,17 +285,4 @@ fn refused(object: &BucketKey, fault: BackupFault) -> Failure {
         _ => (FailureKind::Damaged, "nothing was put; restore from another backup"),
     };
     Failure::new(kind, "restore backup", object.as_str()).because(fault).hint(hint)
-}
-
-fn object_key(prefix: &str) -> Result<BucketKey, Failure> {
-    key(prefix, "ndjson.zst")
-}
-
-fn manifest_key(prefix: &str) -> Result<BucketKey, Failure> {
-    key(prefix, "json")
-}
-
-fn key(prefix: &str, form: &str) -> Result<BucketKey, Failure> {
-    BucketKey::new(format!("{prefix}.{form}"))
-        .map_err(|error| Failure::new(FailureKind::Refused, "name backup", prefix).because(error))
 }

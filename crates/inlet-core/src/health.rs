@@ -64,6 +64,8 @@ pub struct PartHealth {
     pub hint: Option<String>,
     /// How often it has failed since the process started.
     pub failures: u64,
+    /// When it last did its work, by the wall clock, for a part that has some to do at a time.
+    pub last_success: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ struct Entry {
     detail: String,
     hint: Option<String>,
     failures: u64,
+    last_success: Option<Timestamp>,
     logged: Option<Instant>,
 }
 
@@ -104,6 +107,7 @@ impl Health {
             detail: String::new(),
             hint: None,
             failures: 0,
+            last_success: None,
             logged: None,
         };
         self.lock().insert(name.clone(), entry);
@@ -123,6 +127,7 @@ impl Health {
                 detail: entry.detail.clone(),
                 hint: entry.hint.clone(),
                 failures: entry.failures,
+                last_success: entry.last_success,
             })
             .collect()
     }
@@ -172,6 +177,18 @@ impl Part {
             let failed_s = lasted.as_secs_f64();
             tracing::info!(part = self.name, failed_s, "works again");
         }
+    }
+
+    /// Notes when the part last did its work; says nothing about its state.
+    pub fn succeeded(&self, at: Timestamp) {
+        if let Some(entry) = self.health.lock().get_mut(&self.name) {
+            entry.last_success = Some(at);
+        }
+    }
+
+    /// When the part last did its work.
+    pub fn last_success(&self) -> Option<Timestamp> {
+        self.health.lock().get(&self.name)?.last_success
     }
 
     /// Reports a failure in which documents are still accepted.

@@ -40,3 +40,4 @@ pub mod rejection;
 pub mod schedule;
 pub mod summary;
 pub mod tally;
+pub mod weekly;

@@ -43,5 +43,5 @@ mod workers;
 pub use app::{App, AppState, Instance};
 pub use inlet_server::error_class;
 pub use look_ahead::StoreLookAhead;
-pub use metrics::{Metrics, Persisted};
+pub use metrics::{Metrics, Persisted, parts_text};
 pub use pages::Pages;

@@ -6,13 +6,14 @@
 mod text;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use inlet_core::persist::PersistReport;
 use inlet_server::ConnectionCounters;
 
 pub(crate) use self::text::Scraped;
+pub use self::text::parts_text;
 
 /// How many threads can count without meeting on a cache line.
 const SHARDS: usize = 8;
@@ -129,6 +130,7 @@ pub struct Metrics {
     persist_failures: AtomicU64,
     persist_lag_us: AtomicU64,
     outage_logged_s: AtomicU64,
+    bucket_on_store_disk: AtomicBool,
 }
 
 impl Metrics {
@@ -158,6 +160,11 @@ impl Metrics {
             failures: self.persist_failures.load(Relaxed),
             lag: Duration::from_micros(self.persist_lag_us.load(Relaxed)),
         }
+    }
+
+    /// Notes whether the bucket is on the disk that its backups are to protect.
+    pub fn bucket_on_store_disk(&self, is_on_it: bool) {
+        self.bucket_on_store_disk.store(is_on_it, Relaxed);
     }
 
     /// Documents accepted since the start.

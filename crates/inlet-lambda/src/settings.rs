@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) calendar: Calendar,
     pub(crate) summary_cron: String,
+    /// The most backups that are kept; 0 for all.
+    pub(crate) backups_max: usize,
     /// The function's name and version, for `X-Instance-Id`.
     pub(crate) instance: String,
     /// The zone, where it is told; functions move between zones.
@@ -54,6 +56,7 @@ impl Settings {
             },
             calendar: Calendar::new(&zone_name)
                 .map_err(|_| anyhow::anyhow!("INLET_TIME_ZONE: {zone_name:?} is no time zone"))?,
+            backups_max: number("INLET_BACKUPS_MAX", 8)?,
             summary_cron: text("INLET_SUMMARY_CRON", "0 6 * * 1"),
             instance: format!(
                 "{}-{}",

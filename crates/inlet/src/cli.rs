@@ -356,12 +356,13 @@ pub(crate) struct ExportArgs {
 /// `inlet restore`.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// The week of the backup in the bucket; the newest where none is given
+    /// The week of the backup [default: the newest]
     #[arg(long, value_name = "2026-W47")]
     pub(crate) week: Option<String>,
-    /// A directory that has the backup, instead of the bucket
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: Option<PathBuf>,
+    /// A bucket (a directory or s3://BUCKET/PREFIX), a folder with a backup's two files, or the
+    /// files; only read [default: the bucket of the settings]
+    #[arg(long, value_name = "PLACE", num_args = 1..=2)]
+    pub(crate) from: Vec<String>,
     /// Go on although the store has documents
     #[arg(long)]
     pub(crate) into_nonempty: bool,

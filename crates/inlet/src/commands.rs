@@ -49,7 +49,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Fsck(args) => fsck::run(&settings, &args),
         Command::Migrate(args) => migrate::run(&settings, &args),
         Command::Token(command) => token::run(&settings, &command),
-        Command::Config(args) => config::run(&sources, &args),
+        Command::Config(args) => config::run(&settings, &sources, &args),
         Command::Deploy(command) => wire::deploy(command, settings.edge.firewall),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => {

@@ -7,6 +7,7 @@ mod password;
 #[cfg(feature = "postgres")]
 mod postgres;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,8 +133,21 @@ fn or_in(data: &DataDirectory, name: &str, given: &str) -> PathBuf {
 }
 
 /// The bucket in a directory.
-pub(crate) fn bucket_at(directory: &Path) -> Result<Arc<dyn Bucket>, Failure> {
+fn bucket_at(directory: &Path) -> Result<Arc<dyn Bucket>, Failure> {
     Ok(Arc::new(DirectoryBucket::open(directory, Arc::new(SystemClock))?))
+}
+
+/// A directory as a bucket that is only read.
+pub(crate) fn bucket_to_read(directory: &Path) -> anyhow::Result<Arc<dyn Bucket>> {
+    Ok(Arc::new(DirectoryBucket::read_only(directory, Arc::new(SystemClock))?))
+}
+
+/// The bucket at `s3://BUCKET/PREFIX`, which is read.
+pub(crate) async fn s3_to_read(url: &str) -> anyhow::Result<Arc<dyn Bucket>> {
+    #[cfg(feature = "aws")]
+    return Ok(aws::bucket(url)().await?);
+    #[cfg(not(feature = "aws"))]
+    left_out(url, "Amazon's services", "aws")
 }
 
 /// Whether the secrets are in the data directory.
@@ -268,12 +282,42 @@ pub(crate) fn summarizer(
     engines: &Engines,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Summarizer> {
+    if is_bucket_on_store_disk(settings) {
+        let hint = "--bucket names a directory on another disk, or s3://BUCKET";
+        tracing::warn!(bucket = settings.bucket, hint, "{BUCKET_ON_STORE_DISK}");
+    }
     Ok(Summarizer {
         store: Arc::clone(&engines.store),
         bucket: Arc::clone(&engines.bucket),
         clock: Arc::clone(clock),
         schedule: settings.schedule.clone(),
+        backups_max: NonZeroUsize::new(settings.backups_max),
     })
+}
+
+/// The warning about a bucket on the disk that its backups are to protect.
+pub(crate) const BUCKET_ON_STORE_DISK: &str =
+    "it is on the same disk as the store: a backup there does not survive the loss of that disk";
+
+/// Whether the bucket is on the disk of the store, as far as both are on this machine.
+pub(crate) fn is_bucket_on_store_disk(settings: &Settings) -> bool {
+    let place = |url: &str, scheme: &str, own: &str| match url.split_once(':') {
+        Some((given, "")) if given == scheme => Some(settings.data.join(own)),
+        Some((given, path)) if given == scheme => Some(PathBuf::from(path)),
+        _ => None,
+    };
+    let store = place(&settings.store, "sqlite", "store").and_then(|path| device(&path));
+    let bucket = place(&settings.bucket, "file", "bucket").and_then(|path| device(&path));
+    store.is_some() && store == bucket
+}
+
+/// The device of a path, or of the nearest directory around it that is there.
+fn device(path: &Path) -> Option<u64> {
+    let there = |path: &Path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Some(std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(path).ok()?))
+    };
+    path.ancestors().find_map(there)
 }
 
 /// The pages that browsers get.

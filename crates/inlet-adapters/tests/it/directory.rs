@@ -338,6 +338,20 @@ async fn a_file_put_there_by_hand_is_an_object_whose_type_follows_from_its_name(
     assert!(!directory.object("backups").exists());
 }
 
+#[tokio::test]
+async fn a_file_in_the_way_that_is_no_object_of_ours_is_an_error_and_hides_nothing() {
+    let directory = Directory::default();
+    let bucket = directory.bucket();
+    fs::write(directory.object("backups"), "in the way").unwrap();
+    let k = key("backups/2026-W47.json");
+    let failure = bucket.put(&k, "x/y", &mut FixedBytes::new("{}")).await.unwrap_err();
+    assert!(failure.chain().contains("backups"), "{failure:?}");
+    assert_eq!(bucket.head(&k).await.unwrap(), None);
+    fs::remove_file(directory.object("backups")).unwrap();
+    put(&bucket, "backups/2026-W47.json", "{}").await;
+    assert!(directory.object("backups/2026-W47.json").is_file());
+}
+
 /// As `cp -r bucket/* elsewhere` leaves it.
 #[tokio::test]
 async fn a_copy_without_the_metadata_has_all_objects() {

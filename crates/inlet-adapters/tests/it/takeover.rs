@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inlet_adapters::bucket::DirectoryBucket;
-use inlet_core::backup::verify_backup;
+use inlet_core::backup::{BackupPlace, verify_backup};
 use inlet_core::document::Timestamp;
 use inlet_core::ports::{Bucket, BucketKey, Clock, Finished, PartNumber, Precondition, UploadId};
 use inlet_testkit::clock::ManualClock;
@@ -96,7 +96,8 @@ async fn assert_taken_over(root: &Path) {
         .collect();
     names.sort_unstable();
     assert_eq!(names, [".inlet", "backups", "files", "summaries"]);
-    verify_backup(&bucket, "backups/2026-W47").await.unwrap();
+    let place = BackupPlace::of_week("2026-W47".parse().unwrap());
+    verify_backup(&bucket, &place).await.unwrap();
     let (k, upload) = (key("files/unfinished"), UploadId::new(UPLOAD).unwrap());
     let parts = bucket.parts(&k, &upload).await.unwrap().expect("the upload goes on");
     assert_eq!((parts.len(), parts[0].bytes), (1, 20));

@@ -188,7 +188,7 @@ impl<'a> Lines<'a> {
 }
 
 /// The manifest under `key`, if it is one that is understood here.
-pub(super) async fn read_manifest(
+pub(crate) async fn read_manifest(
     bucket: &dyn Bucket,
     key: &BucketKey,
 ) -> Result<BackupManifest, Failure> {

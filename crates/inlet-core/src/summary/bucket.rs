@@ -55,7 +55,8 @@ pub(crate) async fn list_weeks(bucket: &dyn Bucket, prefix: &str) -> Result<Vec<
     let mut weeks = Vec::new();
     let mut after: Option<BucketKey> = None;
     loop {
-        let objects = bucket.list(prefix, after.as_ref(), KEYS_PAGE).await?;
+        // Weeks begin with their year: at the root of a folder nothing else is walked through.
+        let objects = bucket.list(&format!("{prefix}2"), after.as_ref(), KEYS_PAGE).await?;
         weeks.extend(objects.iter().filter_map(|object| week_of(prefix, &object.key)));
         match objects.last() {
             Some(last) if objects.len() == KEYS_PAGE => after = Some(last.key.clone()),

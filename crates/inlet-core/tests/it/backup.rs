@@ -5,8 +5,8 @@ use std::error::Error;
 
 use bytes::Bytes;
 use inlet_core::backup::{
-    BACKUP_FORMAT, BackupFault, BackupManifest, RestoreInto, RestoreReport, backup_prefix,
-    list_backups, restore, verify_backup, write_backup,
+    BACKUP_FORMAT, BackupFault, BackupManifest, BackupPlace, RestoreInto, RestoreReport,
+    find_backups, prune_backups, restore, verify_backup, write_backup,
 };
 use inlet_core::calendar::Calendar;
 use inlet_core::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
@@ -23,9 +23,12 @@ use crate::double::{PlainBucket, PlainStore};
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_500_000_123_456);
 const LATER: Timestamp = Timestamp::from_micros(1_795_600_000_000_000);
-const PREFIX: &str = "backups/2026-W47";
 const OBJECT: &str = "backups/2026-W47.ndjson.zst";
 const MANIFEST: &str = "backups/2026-W47.json";
+
+fn place() -> BackupPlace {
+    BackupPlace::of_week("2026-W47".parse().unwrap())
+}
 
 fn id(n: u64) -> DocumentId {
     let mut bytes = [0xab; 16];
@@ -97,7 +100,7 @@ async fn restored(
     store: &PlainStore,
     into: RestoreInto,
 ) -> Result<RestoreReport, Failure> {
-    restore(bucket, PREFIX, store, &Calendar::utc(), LATER, into).await
+    restore(bucket, &place(), store, &Calendar::utc(), LATER, into).await
 }
 
 fn fault(failure: &Failure) -> &BackupFault {
@@ -116,7 +119,7 @@ async fn refusal(bucket: &PlainBucket) -> BackupFault {
 
 async fn backed_up(documents: u64) -> (PlainStore, PlainBucket, BackupManifest) {
     let (store, bucket) = (sample(documents, 1), PlainBucket::default());
-    let manifest = write_backup(&store, &bucket, NOW, PREFIX).await.unwrap();
+    let manifest = write_backup(&store, &bucket, NOW, &place()).await.unwrap();
     (store, bucket, manifest)
 }
 
@@ -172,9 +175,8 @@ async fn the_manifest_is_true_of_the_object() {
     assert_eq!(manifest.body_bytes, bodies as u64);
     let read: BackupManifest = serde_json::from_slice(&bucket.bytes(MANIFEST)).unwrap();
     assert_eq!(read, manifest);
-    let (verified, key) = verify_backup(&bucket, PREFIX).await.unwrap();
-    assert_eq!((verified, key.as_str()), (manifest, OBJECT));
-    assert_eq!(backup_prefix("2026-W47".parse().unwrap()), PREFIX);
+    assert_eq!(verify_backup(&bucket, &place()).await.unwrap(), manifest);
+    assert_eq!((place().manifest.as_str(), place().object.as_str()), (MANIFEST, OBJECT));
 }
 
 #[tokio::test]
@@ -209,7 +211,7 @@ async fn lines_are_as_documented() {
 #[tokio::test]
 async fn an_empty_store_has_a_backup_too() {
     let bucket = PlainBucket::default();
-    write_backup(&PlainStore::default(), &bucket, NOW, PREFIX).await.unwrap();
+    write_backup(&PlainStore::default(), &bucket, NOW, &place()).await.unwrap();
     let store = PlainStore::default();
     let report = restored(&bucket, &store, RestoreInto::Empty).await.unwrap();
     assert_eq!(report, RestoreReport::default());
@@ -396,8 +398,9 @@ async fn restored_twice_a_store_counts_and_holds_what_it_did_after_the_first_tim
             store.tallies(first, last).await.unwrap(),
         )
     };
-    let restored =
-        async |into| restore(&bucket, PREFIX, &store, &Calendar::utc(), LATER, into).await.unwrap();
+    let restored = async |into| {
+        restore(&bucket, &place(), &store, &Calendar::utc(), LATER, into).await.unwrap()
+    };
     let report = restored(RestoreInto::Empty).await;
     assert_eq!(report, RestoreReport { stored: 2_500, dead_letters: 4, ..Default::default() });
     let once = everything().await;
@@ -410,7 +413,7 @@ async fn restored_twice_a_store_counts_and_holds_what_it_did_after_the_first_tim
     assert_eq!(everything().await, once);
     // A backup of the restored store holds what the first one held.
     let again = PlainBucket::default();
-    let manifest = write_backup(&store, &again, NOW, PREFIX).await.unwrap();
+    let manifest = write_backup(&store, &again, NOW, &place()).await.unwrap();
     assert_eq!((manifest.documents, manifest.dead_letters), (2_500, 4));
 }
 
@@ -420,7 +423,7 @@ async fn a_dead_letter_that_was_stored_meanwhile_is_a_document_only() {
     // As if it had been redriven between the two parts of the backup.
     let dead = letter(2, store.by_id()[&id(2)].body.clone(), Cause::Refused("full".to_owned()));
     store.dead.lock().unwrap().push(dead.clone());
-    write_backup(&store, &bucket, NOW, PREFIX).await.unwrap();
+    write_backup(&store, &bucket, NOW, &place()).await.unwrap();
     let again = PlainStore::default();
     for into in [RestoreInto::Empty, RestoreInto::Any] {
         restored(&bucket, &again, into).await.unwrap();
@@ -442,7 +445,7 @@ async fn a_failing_store_leaves_the_backup_before_as_it_was() {
     let key = inlet_core::ports::BucketKey::new(OBJECT).unwrap();
     let put = inlet_core::ports::Bucket::put(&bucket, &key, "", &mut Failing).await;
     assert!(put.is_err());
-    assert_eq!(verify_backup(&bucket, PREFIX).await.unwrap().0, manifest);
+    assert_eq!(verify_backup(&bucket, &place()).await.unwrap(), manifest);
 }
 
 #[tokio::test]
@@ -454,7 +457,7 @@ async fn large_documents_are_read_a_few_at_a_time_and_given_on_in_small_pieces()
         let document = document(n, serde_json::to_vec(&noise).unwrap());
         store.documents.lock().unwrap().push(StoredDocument { document, stored: NOW });
     }
-    let manifest = write_backup(&store, &bucket, NOW, PREFIX).await.unwrap();
+    let manifest = write_backup(&store, &bucket, NOW, &place()).await.unwrap();
     assert!(manifest.bytes > 6 << 20, "{} bytes do not compress", manifest.bytes);
     let page_bytes_max = *store.page_bytes_max.lock().unwrap();
     assert!(page_bytes_max < 5 << 20, "{page_bytes_max}");
@@ -471,7 +474,8 @@ async fn the_stream_steps_back_while_it_compresses_what_hardly_gives_a_byte() {
     let document = document(0, format!("\"{}\"", "x".repeat(4 << 20)));
     store.documents.lock().unwrap().push(StoredDocument { document, stored: NOW });
     let mut others = 0u32;
-    let backup = write_backup(&store, &bucket, NOW, PREFIX);
+    let place = place();
+    let backup = write_backup(&store, &bucket, NOW, &place);
     tokio::pin!(backup);
     let manifest = loop {
         tokio::select! {
@@ -490,7 +494,7 @@ async fn only_backups_with_a_manifest_are_listed() {
     bucket.set("backups/2026-W48.ndjson.zst", "not finished");
     bucket.set("summaries/2026-W49.json", "{}");
     bucket.set("backups/2026-W02.json", "{}");
-    let weeks = list_backups(&bucket).await.unwrap();
+    let weeks = find_backups(&bucket, None).await.unwrap();
     assert_eq!(weeks, ["2026-W47".parse().unwrap(), "2026-W02".parse().unwrap()]);
 }
 
@@ -499,4 +503,61 @@ async fn the_same_store_at_the_same_moment_gives_the_same_bytes() {
     let (_, first, _) = backed_up(500).await;
     let (_, second, _) = backed_up(500).await;
     assert_eq!(first.bytes(OBJECT), second.bytes(OBJECT));
+}
+
+/// A backup of that week, made at that moment, of a store with as many documents.
+async fn backup_of(bucket: &PlainBucket, week: &str, made: i64, documents: u64) {
+    let place = BackupPlace::of_week(week.parse().unwrap());
+    let made = Timestamp::from_micros(made);
+    write_backup(&sample(documents, 1), bucket, made, &place).await.unwrap();
+}
+
+async fn weeks(bucket: &PlainBucket) -> Vec<String> {
+    find_backups(bucket, None).await.unwrap().iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn backups_beyond_those_to_keep_are_pruned_oldest_first_and_nothing_else_is() {
+    let bucket = PlainBucket::default();
+    for n in 1..=9 {
+        backup_of(&bucket, &format!("2026-W{n:02}"), i64::from(n), 2).await;
+    }
+    // A backup in a newer format, and files that only look like backups.
+    bucket.set("backups/2025-W01.json", "{\"format\":2,\"parts\":[]}");
+    bucket.set("backups/2025-W01.ndjson.zst", "newer");
+    bucket.set("backups/2025-W02.json", "{\"mine\":true}");
+    bucket.set("backups/2025-W02.ndjson.zst", "mine");
+    bucket.set("backups/notes.txt", "mine, too");
+    let manifest = String::from_utf8(bucket.bytes("backups/2026-W01.json").to_vec()).unwrap();
+    bucket.set("backups/2025-W03.json", manifest);
+    bucket.set("backups/2025-W03.ndjson.zst", "of another size than its manifest says");
+    let pruned = prune_backups(&bucket, 3, "2026-W09".parse().unwrap()).await.unwrap();
+    let pruned: Vec<_> = pruned.iter().map(ToString::to_string).collect();
+    assert_eq!(pruned, ["2026-W06", "2026-W05", "2026-W04", "2026-W03", "2026-W02", "2026-W01"]);
+    let left = ["2026-W09", "2026-W08", "2026-W07", "2025-W03", "2025-W02", "2025-W01"];
+    assert_eq!(weeks(&bucket).await, left);
+    for key in ["backups/2025-W01.ndjson.zst", "backups/2025-W02.ndjson.zst", "backups/notes.txt"] {
+        assert!(!bucket.bytes(key).is_empty());
+    }
+    assert!(prune_backups(&bucket, 3, "2026-W09".parse().unwrap()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_backup_that_was_just_verified_is_kept_however_old_its_week() {
+    let bucket = PlainBucket::default();
+    for n in 5..=7 {
+        backup_of(&bucket, &format!("2026-W{n:02}"), i64::from(n), 1).await;
+    }
+    backup_of(&bucket, "2020-W01", 1, 1).await;
+    prune_backups(&bucket, 1, "2020-W01".parse().unwrap()).await.unwrap();
+    assert_eq!(weeks(&bucket).await, ["2020-W01"]);
+}
+
+/// A bucket that keeps other bytes than it was given, and says that all is well.
+#[tokio::test]
+async fn a_backup_that_the_bucket_did_not_keep_is_no_backup() {
+    let bucket = PlainBucket { flips: true, ..PlainBucket::default() };
+    let failure = write_backup(&sample(40, 1), &bucket, NOW, &place()).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Damaged, "{failure:?}");
+    assert_eq!(*bucket.puts.lock().unwrap(), [OBJECT], "there is no manifest of it");
 }

@@ -195,6 +195,10 @@ pub(crate) struct PlainBucket {
     pub(crate) piece_bytes_max: Mutex<usize>,
     /// The keys it was given, in order.
     pub(crate) puts: Mutex<Vec<String>>,
+    /// Whether it keeps a bit of each object another way than it was given.
+    pub(crate) flips: bool,
+    /// What the keys begin with that it takes nothing under, as if it were away.
+    pub(crate) refuses: Mutex<Option<&'static str>>,
 }
 
 struct Pieces(Bytes, usize);
@@ -248,6 +252,9 @@ impl Bucket for PlainBucket {
         precondition: &Precondition,
     ) -> Result<Option<ObjectMeta>, Failure> {
         assert_eq!(*precondition, Precondition::None, "neither step makes a condition");
+        if self.refuses.lock().unwrap().is_some_and(|prefix| key.as_str().starts_with(prefix)) {
+            return Err(Failure::new(FailureKind::Unavailable, "put", key.as_str()));
+        }
         let mut bytes = Vec::new();
         while let Some(piece) = body.next().await {
             let piece = piece?;
@@ -255,6 +262,9 @@ impl Bucket for PlainBucket {
             let mut most = self.piece_bytes_max.lock().unwrap();
             *most = most.max(piece.len());
             bytes.extend_from_slice(&piece);
+        }
+        if let Some(byte) = bytes.last_mut().filter(|_| self.flips) {
+            *byte ^= 1;
         }
         let object = (content_type.to_owned(), Bytes::from(bytes));
         let meta = Self::meta(key, &object);

@@ -14,3 +14,4 @@ mod redrive;
 mod schedule;
 mod summary;
 mod tokens;
+mod weekly;

@@ -41,10 +41,49 @@ impl Page {
         writeln!(self.0, "{name}{open}{labels}{close} {value}").unwrap_or_default();
     }
 
+    fn parts(&mut self, parts: &[PartHealth], restarts: &[(String, u64)]) {
+        let name = "inlet_part_state";
+        self.head(name, "gauge", "State of a part: 0 ready, 1 degraded, 2 unready.");
+        for part in parts {
+            let state = match part.state {
+                State::Ready => 0,
+                State::Degraded => 1,
+                State::Unready => 2,
+            };
+            self.line(name, &format!("part=\"{}\"", label(&part.name)), state);
+        }
+        let name = "inlet_part_failures_total";
+        self.head(name, "counter", "Failures of a part since the start.");
+        for part in parts {
+            self.line(name, &format!("part=\"{}\"", label(&part.name)), part.failures);
+        }
+        let name = "inlet_part_last_success_timestamp_seconds";
+        self.head(name, "gauge", "When a part last did its work, since the epoch.");
+        for part in parts {
+            if let Some(at) = part.last_success {
+                let labels = format!("part=\"{}\"", label(&part.name));
+                self.line(name, &labels, at.as_micros() / 1_000_000);
+            }
+        }
+        let name = "inlet_thread_restarts_total";
+        self.head(name, "counter", "Restarts of a thread or task since the start.");
+        for (thread, restarts) in restarts {
+            self.line(name, &format!("thread=\"{}\"", label(thread)), restarts);
+        }
+    }
+
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.head(name, kind, help);
         self.line(name, "", value);
     }
+}
+
+/// The health of a process and the restarts of its threads, as Prometheus text: for a process that
+/// serves no API, and so has no `/metrics`.
+pub fn parts_text(parts: &[PartHealth], restarts: &[(String, u64)]) -> String {
+    let mut page = Page(String::new());
+    page.parts(parts, restarts);
+    page.0
 }
 
 impl Metrics {
@@ -71,26 +110,11 @@ impl Metrics {
         page.one("inlet_uptime_seconds", "gauge", "How long it runs.", uptime);
         let ready = u8::from(scraped.ready);
         page.one("inlet_ready", "gauge", "1 where documents are taken.", ready);
-        let name = "inlet_part_state";
-        page.head(name, "gauge", "State of a part: 0 ready, 1 degraded, 2 unready.");
-        for part in &scraped.parts {
-            let state = match part.state {
-                State::Ready => 0,
-                State::Degraded => 1,
-                State::Unready => 2,
-            };
-            page.line(name, &format!("part=\"{}\"", label(&part.name)), state);
-        }
-        let name = "inlet_part_failures_total";
-        page.head(name, "counter", "Failures of a part since the start.");
-        for part in &scraped.parts {
-            page.line(name, &format!("part=\"{}\"", label(&part.name)), part.failures);
-        }
-        let name = "inlet_thread_restarts_total";
-        page.head(name, "counter", "Restarts of a thread or task since the start.");
-        for (thread, restarts) in &scraped.restarts {
-            page.line(name, &format!("thread=\"{}\"", label(thread)), restarts);
-        }
+        page.parts(&scraped.parts, &scraped.restarts);
+        let on_it = u8::from(self.bucket_on_store_disk.load(Relaxed));
+        let help =
+            "1 where the bucket is on the disk of the store, so that backups are lost with it.";
+        page.one("inlet_bucket_on_store_disk", "gauge", help, on_it);
         if let Some(bodies) = &scraped.bodies {
             let (bytes, bytes_max) = (bodies.taken_bytes(), bodies.bytes_max());
             page.one("inlet_bodies_bytes", "gauge", "Memory of bodies in flight.", bytes);

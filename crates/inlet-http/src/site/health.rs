@@ -85,6 +85,9 @@ fn part(part: &PartHealth) -> Value {
     if let Some(cause) = part.cause {
         shown["cause"] = json!(cause);
     }
+    if let Some(at) = part.last_success {
+        shown["lastSuccess"] = json!(at.to_string());
+    }
     shown
 }
 

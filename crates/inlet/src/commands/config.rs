@@ -3,11 +3,13 @@
 use serde_json::json;
 
 use crate::cli::JsonArgs;
-use crate::config::Sources;
+use crate::config::{Settings, Sources};
 use crate::report;
+use crate::wire::{self, BUCKET_ON_STORE_DISK};
 
 /// Prints every setting.
-pub(crate) fn run(sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings, sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
+    let warning = wire::is_bucket_on_store_disk(settings).then_some(BUCKET_ON_STORE_DISK);
     for (setting, value) in sources.iter() {
         let name = setting.name;
         let text = without_password(&value.text);
@@ -18,10 +20,14 @@ pub(crate) fn run(sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
                 "origin": value.origin.to_string(),
                 "default": setting.default,
                 "doc": setting.doc,
+                "warning": warning.filter(|_| name == "bucket"),
             }))?;
         } else {
             report::data(format_args!("{name:<28} {text:<24} {}", value.origin))?;
         }
+    }
+    if let Some(warning) = warning.filter(|_| !args.json) {
+        report::say(format_args!("warning: bucket: {warning}"));
     }
     Ok(())
 }

@@ -115,6 +115,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("hsts_s", "SECONDS", EDGES, "31536000", "Time for which browsers shall use HTTPS only, if tls_cert is not self-signed; 0 for none"),
     setting("mint_keys", "BOOL", EDGES, "false", "The edge gives documents without an Idempotency-Key one, to send them again"),
     setting("summary_cron", "CRON", &[Up, Summarize], "0 6 * * 1", "When the weekly summary is written"),
+    setting("backups_max", "N", &[Up, Summarize], "8", "The most weekly backups that are kept; 0 for all"),
     setting("time_zone", "ZONE", &[Up, Persist, Summarize, Engines], "UTC", "The time zone of days, weeks and summary_cron"),
     setting("log_format", "FORMAT", &[Up, Edge, Serve, Persist, Engines], "text", "The form of log lines on stderr: text or json"),
     setting("log_level", "FILTER", &[Up, Edge, Serve, Persist, Engines], "info", "The log lines to write: error, warn, info, debug, trace, off, or a filter"),
@@ -149,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     pub(crate) shutdown: Duration,
     pub(crate) schedule: Schedule,
+    /// The most backups that are kept; 0 for all.
+    pub(crate) backups_max: usize,
     pub(crate) calendar: Calendar,
     pub(crate) log_json: bool,
     pub(crate) log_filter: Targets,
@@ -241,6 +244,7 @@ impl Settings {
             shutdown: Duration::from_secs(sources.number("shutdown_s", 0)?),
             calendar: schedule.calendar().clone(),
             schedule,
+            backups_max: sources.number("backups_max", 0)?,
             log_json: match sources.text("log_format") {
                 "text" => false,
                 "json" => true,

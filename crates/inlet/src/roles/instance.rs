@@ -170,12 +170,11 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     }
     if parts.summarize {
         let summarizer = wire::summarizer(&settings, &engines, &clock)?;
-        let stop = stop.clone();
-        threads.push(
-            watched.restarted_thread("summary", move || {
-                summary::run(summarizer.clone(), stop.clone())
-            })?,
-        );
+        metrics.bucket_on_store_disk(wire::is_bucket_on_store_disk(&settings));
+        let (weeks, stop) = (Arc::new(summary::Parts::new(&health)), stop.clone());
+        threads.push(watched.restarted_thread("summary", move || {
+            summary::run(summarizer.clone(), Arc::clone(&weeks), stop.clone())
+        })?);
     }
 
     let stopped = stop.clone();

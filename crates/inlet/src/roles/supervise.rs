@@ -109,7 +109,8 @@ async fn run_in(
     }
     let board = Board::default();
     let zones = Arc::new(Mutex::new(vec![Zone::Up; size.zones]));
-    let figures = Figures { board: board.clone(), zones: Arc::clone(&zones) };
+    let figures =
+        Figures { board: board.clone(), zones: Arc::clone(&zones), health: health.clone() };
     let figures = Box::new(move || figures.text());
     let mut front = Front::new(&settings, &data, doors, None, figures, &watched, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
@@ -158,7 +159,8 @@ async fn run_in(
     let summarizer = wire::summarizer(&settings, &engines, &clock)?;
     let summary = watched.restarted_thread("summary", {
         let stop = stop.clone();
-        move || summary::run(summarizer.clone(), stop.clone())
+        let weeks = Arc::new(summary::Parts::new(&health));
+        move || summary::run(summarizer.clone(), Arc::clone(&weeks), stop.clone())
     })?;
 
     let begun = tokio::select! {

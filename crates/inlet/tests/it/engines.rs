@@ -8,6 +8,7 @@ mod scenario;
 pub(crate) mod servers;
 mod start;
 
+use inlet_testkit::server::{Server, ServerKind};
 use scenario::works_as_promised;
 use servers::{AWS, Namespace, POSTGRES, REDIS, start};
 
@@ -80,6 +81,62 @@ fn a_file_put_in_parts_to_s3_has_the_sha256_that_sha256sum_confirms() {
         assert_eq!(made.json()["sha256"], expected, "{name}");
         assert_eq!(server.get(&path).headers["etag"], format!("\"{expected}\""));
     }
+}
+
+/// More than the 8 MiB that go to S3 in one call, and nothing that can be compressed.
+fn a_large_backup_passes(bucket: &str, variables: Vec<(String, String)>) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = start("up", &data, &["--bucket", bucket], variables.clone());
+    let mut state = 1_u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'#' + (state % 57).to_le_bytes()[0])
+    };
+    for _ in 0..14 {
+        let text: String = std::iter::repeat_with(&mut noise).take(700_000).collect();
+        server.save(&serde_json::to_string(&text).unwrap());
+    }
+    server.wait_until_drained();
+    let run = |arguments: &[&str]| {
+        let mut command = crate::server::inlet(directory.path());
+        let output = command.args(arguments).envs(variables.clone()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
+        text(output.stdout)
+    };
+    run(&["summarize", "--data", "data", "--bucket", bucket]);
+    let folder = format!("{}/backups", bucket.trim_end_matches('/'));
+    for (data, from) in [("one", bucket), ("other", &folder)] {
+        let said = run(&["restore", "--data", data, "--from", from]);
+        assert!(said.starts_with("14 documents"), "{said}");
+        let bodies = |data: &str| -> Vec<serde_json::Value> {
+            let lines = run(&["export", "--data", data]);
+            let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+            lines.map(|line: serde_json::Value| line["body"].clone()).collect()
+        };
+        assert!(bodies(data) == bodies("data"), "documents differ");
+    }
+    assert!(!directory.path().join("s3:").exists());
+}
+
+#[test]
+fn a_backup_of_more_than_a_part_goes_to_s3_and_comes_back() {
+    a_large_backup_passes(&AWS.bucket(), AWS.variables());
+}
+
+#[test]
+fn a_backup_of_more_than_a_part_goes_to_a_service_of_others_and_comes_back() {
+    let server = Server::start(ServerKind::SeaweedFs);
+    let url = format!("http://127.0.0.1:{}", server.port());
+    assert_eq!(ureq::put(format!("{url}/backups")).send_empty().unwrap().status(), 200);
+    let mut variables = AWS.variables();
+    // Only S3 is elsewhere, as with a service that is nothing but S3.
+    variables.retain(|(name, _)| name != "AWS_ENDPOINT_URL");
+    variables.push(("AWS_ENDPOINT_URL_S3".to_owned(), url));
+    a_large_backup_passes("s3://backups/a/prefix/", variables);
 }
 
 #[test]

@@ -104,17 +104,28 @@ impl Layout {
     }
 
     /// The place that an object with that key gets: under its own name, or beside where that is
-    /// taken by a directory, or a directory of it by a file. Makes the directories around it.
+    /// taken by a directory, or a directory of it by another object. A file in the way that is none
+    /// of ours is an error: a person put it there, and would not look beside. Makes the directories
+    /// around the place.
     fn prepare(&self, key: &BucketKey) -> io::Result<PathBuf> {
         let [plain, beside] = self.places(key);
         match make_directories(parent(&plain)) {
             Ok(()) if !plain.is_dir() => return Ok(plain),
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotADirectory => {}
+            Err(error) if error.kind() == ErrorKind::NotADirectory && self.is_below(key) => {}
             Err(error) => return Err(error),
         }
         make_directories(parent(&beside))?;
         Ok(beside)
+    }
+
+    /// Whether the beginning of the key, up to one of its slashes, is the key of an object of ours.
+    fn is_below(&self, key: &BucketKey) -> bool {
+        key.as_str().match_indices('/').zip(1..).any(|((at, _), depth)| {
+            let beginning = Path::new(&depth.to_string()).join(&key.as_str()[..at]);
+            // While an older layout is taken over, metadata follows its objects.
+            [&self.own, &self.root].iter().any(|base| base.join("meta").join(&beginning).is_file())
+        })
     }
 
     /// Renames `file` to the place of the object with that key, and makes that last. Gives the

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::PoisonError;
 
+use inlet_core::health::Health;
+
 use super::board::{Board, Entry};
 use super::fleet::Zones;
 use super::placement::{Zone, zone_name};
@@ -12,6 +14,8 @@ use super::placement::{Zone, zone_name};
 pub(super) struct Figures {
     pub(super) board: Board,
     pub(super) zones: Zones,
+    /// The parts of this process.
+    pub(super) health: Health,
 }
 
 /// A figure of each child: its name, its kind, what it is, and how it is read.
@@ -53,6 +57,7 @@ impl Figures {
             let up = u8::from(zone == Zone::Up);
             writeln!(text, "inlet_zone_up{{zone=\"{}\"}} {up}", zone_name(index))?;
         }
+        text.push_str(&inlet_http::parts_text(&self.health.parts(), &self.health.restarts()));
         let worker = entries.iter().find_map(|entry| entry.figures);
         if let Some(worker) = worker {
             let name = "inlet_persist_lag_seconds";
