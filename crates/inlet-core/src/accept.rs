@@ -8,6 +8,7 @@
 //! Nothing before the append writes, and nothing after it refuses: each step takes what only the
 //! step before it gives.
 
+mod keyed;
 mod keys;
 mod media;
 mod streams;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::keys::{RecentKeys, Reservation, Use};
+pub use self::media::KEYED;
 use self::media::{Media, MediaForm};
 use self::streams::Streams;
 use crate::auth::{Caller, Scope, Tokens};
@@ -135,7 +137,8 @@ impl Admission {
     /// Decodes, divides and checks the body of a batch.
     ///
     /// With an idempotency key, the document at index `n` (from 0, bad ones counted) has the key
-    /// `KEY#n`: the same batch sent again gives the same receipts.
+    /// `KEY#n`: the same batch sent again gives the same receipts. In a batch of the type [`KEYED`]
+    /// each document has the key of its line, as if it had been sent alone with it.
     ///
     /// # Errors
     /// A rejection where the batch as a whole is not acceptable, and a failure where the budget
@@ -143,7 +146,7 @@ impl Admission {
     pub fn examine_batch(self, body: Bytes, share: &mut Share) -> Result<ExaminedBatch, Error> {
         let body = decode::decode(self.encoding, body, self.body_bytes_max, share)?;
         let parts = match self.media.form {
-            MediaForm::Lines => json::lines(&body, self.documents_max),
+            MediaForm::Lines | MediaForm::Keyed => json::lines(&body, self.documents_max),
             MediaForm::Json => {
                 json::split_array(&body, self.documents_max).map_err(Rejection::JsonInvalid)?
             }
@@ -157,7 +160,13 @@ impl Admission {
         // The last key is the longest: where it fits, all do.
         self.key.as_ref().map(|key| key.of_item(last)).transpose()?;
         share.grow(parts.len().saturating_mul(ITEM_BYTES))?;
+        let is_keyed = self.media.form == MediaForm::Keyed;
         let item = |(index, part): (usize, Range<usize>)| {
+            if is_keyed {
+                let line = body.slice(part);
+                let (key, document) = keyed::read(&line, self.depth_max)?;
+                return self.item(line.slice(document), Some(key), DocumentId::derive);
+            }
             let key = self.key.as_ref().map(|key| key.of_item(index)).transpose()?;
             self.item(body.slice(part), key, DocumentId::derive_item)
         };
@@ -291,6 +300,10 @@ impl Intake {
         head: &SaveHead<'_>,
     ) -> Result<Admission, Error> {
         let media = Media::of(head.content_type)?;
+        if media.form == MediaForm::Keyed && head.key.is_some() {
+            let expected = "none: each document of this type of batch brings its own";
+            return Err(Rejection::ParameterInvalid { name: "Idempotency-Key", expected }.into());
+        }
         self.admit_as(caller, head, media, self.limits.batch_bytes_max).await
     }
 

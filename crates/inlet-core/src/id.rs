@@ -96,6 +96,78 @@ impl DocumentId {
     }
 }
 
+/// The first digits of an id, with hyphens where an id has them or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdPrefix {
+    bytes: [u8; 16],
+    digits: usize,
+}
+
+/// The fewest digits of a prefix: fewer would be those of many ids.
+pub const PREFIX_DIGITS_MIN: usize = 8;
+
+impl IdPrefix {
+    /// The first id that begins so, if there were all of them.
+    pub fn first(&self) -> DocumentId {
+        DocumentId(self.bytes)
+    }
+
+    /// The last id that begins so, if there were all of them.
+    pub fn last(&self) -> DocumentId {
+        let mut last = self.bytes;
+        for digit in self.digits..32 {
+            last[digit / 2] |= if digit % 2 == 0 { 0xf0 } else { 0x0f };
+        }
+        DocumentId(last)
+    }
+
+    /// Whether `id` begins so.
+    pub fn is_of(&self, id: &DocumentId) -> bool {
+        (self.first()..=self.last()).contains(id)
+    }
+
+    /// The moments at which documents were received whose ids begin so and were made without a
+    /// key: the first, and the one behind the last.
+    pub fn received(&self) -> (Timestamp, Timestamp) {
+        let millis = |id: DocumentId| {
+            let mut millis = [0; 8];
+            millis[2..].copy_from_slice(&id.0[..6]);
+            i64::from_be_bytes(millis)
+        };
+        let moment = |millis: i64| Timestamp::from_micros(millis.saturating_mul(1_000));
+        (moment(millis(self.first())), moment(millis(self.last()).saturating_add(1)))
+    }
+}
+
+impl FromStr for IdPrefix {
+    type Err = Rejection;
+
+    /// Reads [`PREFIX_DIGITS_MIN`] to 32 hexadecimal digits, in either case, with all hyphens that
+    /// stand between them in an id or with none.
+    fn from_str(text: &str) -> Result<Self, Rejection> {
+        let (mut bytes, mut digits) = ([0u8; 16], 0);
+        let has_hyphens = text.as_bytes().get(8) == Some(&b'-');
+        for (at, byte) in text.bytes().enumerate() {
+            if has_hyphens && matches!(at, 8 | 13 | 18 | 23) {
+                match byte {
+                    b'-' => continue,
+                    _ => return Err(Rejection::IdInvalid),
+                }
+            }
+            let slot = bytes.get_mut(digits / 2).ok_or(Rejection::IdInvalid)?;
+            *slot |= nibble(byte)? << if digits % 2 == 0 { 4 } else { 0 };
+            digits += 1;
+        }
+        if digits < PREFIX_DIGITS_MIN {
+            return Err(Rejection::ParameterInvalid {
+                name: "prefix",
+                expected: "at least 8 hexadecimal digits of an id",
+            });
+        }
+        Ok(Self { bytes, digits })
+    }
+}
+
 impl fmt::Display for DocumentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.text();
@@ -192,6 +264,33 @@ mod tests {
             "0190a0b0_0000-7000-8000-000000000000",
         ] {
             assert!(text.parse::<DocumentId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_of_the_ids_that_begin_so_and_of_no_other() {
+        let id: DocumentId = "019aa2f0-1234-7abc-8def-0123456789ab".parse().unwrap();
+        let text = id.to_string();
+        for digits in 8..=36 {
+            let prefix: IdPrefix = text[..digits].parse().unwrap();
+            assert!(prefix.is_of(&id), "{prefix:?}");
+            let (from, to) = prefix.received();
+            let received = Timestamp::from_micros(0x019a_a2f0_1234 * 1_000);
+            assert!(from <= received && received < to, "{prefix:?}");
+        }
+        let prefix: IdPrefix = "019AA2F01".parse().unwrap();
+        assert_eq!(prefix.first().to_string(), "019aa2f0-1000-0000-0000-000000000000");
+        assert_eq!(prefix.last().to_string(), "019aa2f0-1fff-ffff-ffff-ffffffffffff");
+        for text in [
+            "",
+            "019aa2f",
+            "019aa2fg",
+            "019-aa2f0",
+            "019aa2f0--1",
+            "019aa2f0-11112",
+            &format!("{text}0"),
+        ] {
+            assert!(text.parse::<IdPrefix>().is_err(), "{text}");
         }
     }
 

@@ -55,6 +55,11 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// The names that were given.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.parameters.iter().map(|(name, _)| *name)
+    }
+
     /// The value under `name` as a number from 1, or `default`; at most `max`, however large the
     /// number is.
     pub(crate) fn limit(

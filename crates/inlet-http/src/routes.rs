@@ -201,7 +201,7 @@ mod table {
         get("/api/receipts/{id}", E::Receipt, READ, &[], "The state of a receipt"),
         get("/api/documents/{id}", E::Document, READ, &["view"], "A document, byte for byte"),
         delete("/api/documents/{id}", E::Erase, ADMIN, "Erase a document for good"),
-        get("/api/documents", E::Documents, READ, &["stream", "from", "to", "limit", "cursor"], "A page of documents, newest last"),
+        get("/api/documents", E::Documents, READ, &["stream", "from", "to", "limit", "cursor", "last", "prefix"], "A page of documents, newest last"),
         get("/api/streams", E::Streams, READ, &[], "Streams with their figures"),
         get("/api/dead-letters", E::DeadLetters, READ, &["where", "limit", "cursor"], "A page of dead letters, oldest first"),
         post("/api/dead-letters/redrive", E::Redrive, ADMIN, BodyLimit::Settings, &[], "Send dead letters back to the queue"),

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{Document, StoredDocument, Timestamp};
+use inlet_core::document::{Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth, Finished,
@@ -44,6 +44,18 @@ impl Store for Absent {
     }
 
     async fn page(&self, _: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
+        absent("the store")
+    }
+
+    async fn cursor_of_last(
+        &self,
+        _: Option<&StreamName>,
+        _: usize,
+    ) -> Result<Option<String>, Failure> {
+        absent("the store")
+    }
+
+    async fn ids(&self, _: &IdPrefix, _: usize) -> Result<Vec<DocumentId>, Failure> {
         absent("the store")
     }
 

@@ -5,21 +5,26 @@
 //! document was due, so that a server that stalls can't hide it. Durability is the server's own:
 //! there is no switch that turns it off.
 
+mod erase;
 mod load;
 mod server;
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 
-use self::load::{Load, Outcome};
+use self::load::{Load, Outcome, Target};
 use self::server::OwnServer;
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, RemoteArgs};
+use crate::client::Client;
+use crate::config::Settings;
 use crate::report::{self, Hinted};
 use crate::wire;
 
 /// Runs the load and prints what came of it.
-pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings, args: &BenchArgs) -> anyhow::Result<()> {
     let fits = args.connections > 0
         && args.batch > 0
         && args.body_bytes >= load::BODY_BYTES_MIN
@@ -31,15 +36,6 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Hinted::usage("connections, batch, seconds and rate must be above zero", hint).into()
         );
     }
-    let own = match args.url {
-        Some(_) => None,
-        None => Some(OwnServer::start(args.tls)?),
-    };
-    let (url, token) = match (&own, &args.url) {
-        (Some(own), _) => (own.url().to_owned(), own.token().to_owned()),
-        (None, Some(url)) => (url.clone(), args.token.clone().unwrap_or_default()),
-        (None, None) => unreachable!("a server of our own stands in for a missing --url"),
-    };
     let load = Load {
         connections: args.connections,
         body_bytes: args.body_bytes,
@@ -49,12 +45,76 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         rate: args.rate,
         stored: args.stored,
     };
-    let outcome = wire::runtime()?.block_on(load.run(&url, &token))?;
-    let resident = own.as_ref().and_then(OwnServer::resident_bytes_max);
-    print(args, &outcome, resident)?;
-    if let Some(own) = own {
-        own.stop()?;
+    match &args.url {
+        Some(url) => on_server_of_others(settings, args, url, &load),
+        None => on_own_server(args, &load),
     }
+}
+
+/// Measures a server of its own, on a new directory.
+fn on_own_server(args: &BenchArgs, load: &Load) -> anyhow::Result<()> {
+    let own = OwnServer::start(args.tls)?;
+    let outcome = wire::runtime()?.block_on(load.run(&own.target()?))?;
+    print(args, &outcome, own.resident_bytes_max())?;
+    own.stop()
+}
+
+/// Measures a server that others use: after a question, in a stream of its own, which is empty
+/// again afterwards.
+fn on_server_of_others(
+    settings: &Settings,
+    args: &BenchArgs,
+    url: &str,
+    load: &Load,
+) -> anyhow::Result<()> {
+    let remote = RemoteArgs {
+        url: Some(url.to_owned()),
+        token: args.token.clone(),
+        cacert: args.cacert.clone(),
+        json: args.json.clone(),
+    };
+    let client = Client::new(&remote, &settings.data)?;
+    let stream = erase::own_stream()?;
+    // Before anything is written: what could not be erased would stay.
+    erase::check_rights(&client)?;
+    let address = client.address();
+    let what = format!(
+        "{address} takes part in this: documents are sent into its stream {stream} for {} s, as \
+         fast as it takes them{}, and are erased afterwards. The summary of this week counts them.",
+        args.seconds,
+        args.rate.map_or_else(String::new, |rate| format!(" but at most {rate} a second")),
+    );
+    if !args.yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(Hinted::usage(what, "stdin is no terminal; pass `--yes`").into());
+        }
+        report::say(what);
+        if !report::confirmed("Go on?")? {
+            return Err(Hinted::new("nothing was sent", "").into());
+        }
+    }
+    let target = Target {
+        address: address.clone(),
+        token: client.token().unwrap_or_default().to_owned(),
+        tls: client.tls(),
+        stream: stream.clone(),
+    };
+    let measured = wire::runtime()?.block_on(async {
+        tokio::select! {
+            outcome = load.run(&target) => outcome,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("could not wait for an interrupt")?;
+                Err(Hinted::new("the measurement was interrupted", "").into())
+            }
+        }
+    });
+    let accepted = measured.as_ref().ok().map(|outcome| outcome.accepted_in_all);
+    report::say(format_args!("erasing the documents of {stream}"));
+    let erased = erase::all(&client, &stream, accepted);
+    let outcome = measured?;
+    print(args, &outcome, None)?;
+    let erased = erased?;
+    report::say(format_args!("{erased} documents were erased"));
     Ok(())
 }
 

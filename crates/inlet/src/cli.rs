@@ -2,9 +2,11 @@
 
 pub(crate) mod deploy;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, Role, SETTINGS, Setting, Settings, Sources};
@@ -44,7 +46,23 @@ pub(crate) enum Command {
     Zone(ZoneCommand),
     /// Write the summary of a week, and a full backup beside it
     Summarize(SummarizeArgs),
-    /// Send documents from NDJSON files; sent again, a file adds nothing twice
+    /// Send documents from NDJSON files; sent again, a file adds only what is new
+    ///
+    /// Each document has an idempotency key that follows from the file, from its bytes, and from how
+    /// often these bytes stood in the file before. Sent again, a file adds exactly the documents
+    /// that were not accepted before: after an interruption, with refused lines mended, with lines
+    /// added anywhere, with another --batch. A line that was changed is a new document; the one
+    /// before stays. Equal lines are as many documents as there are lines.
+    ///
+    /// A file is the same one while its path on this machine is. Standard input, and a pipe, is a
+    /// sending of its own each time; requests that are repeated within it add nothing twice. With
+    /// --run NAME everything sent under that name is one sending: give it to go on with standard
+    /// input, or from another machine, and another name for a file that was filled anew with
+    /// documents that may equal older ones.
+    ///
+    /// The result counts `new`, `already there` (accepted before, as far as the server can see: in
+    /// the keys that this instance saw lately, and in the store) and `refused`. The exit code is 1
+    /// if any was refused.
     Send(SendArgs),
     /// Print a document, byte for byte
     Get(GetArgs),
@@ -62,6 +80,10 @@ pub(crate) enum Command {
     /// Send dead letters back to the queue
     Redrive(RedriveArgs),
     /// Read stored documents of a time range out again, at a capped rate
+    ///
+    /// What a sink does not take for the moment is sent again, with pauses that grow. A replay to a
+    /// URL that broke off goes on where it was when the same command is run again; what was sent in
+    /// its last half second may be sent twice, with the same Idempotency-Key.
     Replay(ReplayArgs),
     /// Write all documents as NDJSON
     Export(ExportArgs),
@@ -187,8 +209,12 @@ pub(crate) struct SendArgs {
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(crate) stream: String,
     /// How many documents go into one request
-    #[arg(long, default_value_t = 500, value_name = "N")]
-    pub(crate) batch: usize,
+    #[arg(long, default_value = "500", value_name = "N")]
+    pub(crate) batch: NonZeroUsize,
+    /// What is sent under one name is one sending [default: a file by its path; standard input each
+    /// time anew]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
@@ -238,10 +264,27 @@ pub(crate) enum FileCommand {
     },
 }
 
+/// Which documents.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RangeArgs {
+    /// Only of this stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    /// Received at this moment or later: 2026-11-29T10:00:00Z, or a day, 2026-11-29
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) from: Option<String>,
+    /// Received before this moment, or before this day
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) to: Option<String>,
+    /// Received within this time, by the server's clock: 90s, 15m, 1h, 2d, 1w
+    #[arg(long, value_name = "SPAN", conflicts_with = "from")]
+    pub(crate) since: Option<String>,
+}
+
 /// `inlet get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The document's id
+    /// The document's id, or at least 8 of its first digits
     pub(crate) id: String,
     /// Print what is known of it beside the document, as JSON
     #[arg(long)]
@@ -253,18 +296,19 @@ pub(crate) struct GetArgs {
 /// `inlet list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only of this stream
-    #[arg(long, value_name = "NAME")]
-    pub(crate) stream: Option<String>,
-    /// Received at this moment or later (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) from: Option<String>,
-    /// Received before this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) to: Option<String>,
-    /// How many at most
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// How many at most, from the oldest on
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) limit: usize,
+    /// The newest, that many; at most 1000
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        conflicts_with_all = ["limit", "from", "to", "since"],
+    )]
+    pub(crate) last: Option<u16>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
@@ -272,12 +316,8 @@ pub(crate) struct ListArgs {
 /// `inlet tail`.
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// Only of this stream
-    #[arg(long, value_name = "NAME")]
-    pub(crate) stream: Option<String>,
-    /// Begin with what was received at this moment or later; now where none is given
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) from: Option<String>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
     /// Stop after this many documents
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
@@ -314,19 +354,18 @@ pub(crate) struct RedriveArgs {
 /// `inlet replay`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Where each document is posted to; - prints them as NDJSON
+    /// Where each document is posted to, with its id as Idempotency-Key; - prints them as NDJSON
     #[arg(long, default_value = "-", value_name = "URL")]
     pub(crate) to_url: String,
-    /// Only of this stream
-    #[arg(long, value_name = "NAME")]
-    pub(crate) stream: Option<String>,
-    /// Received at this moment or later (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) from: Option<String>,
-    /// Received before this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) to: Option<String>,
-    /// The most documents a second
+    /// A header for there, as in 'Authorization: Bearer TOKEN'
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Begin anew, where the same replay broke off before
+    #[arg(long)]
+    pub(crate) restart: bool,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// The most documents a second, those that are sent again included
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: u32,
     #[command(flatten)]
@@ -339,15 +378,8 @@ pub(crate) struct ExportArgs {
     /// The format
     #[arg(long, default_value = "ndjson", value_parser = ["ndjson"])]
     pub(crate) format: String,
-    /// Only of this stream
-    #[arg(long, value_name = "NAME")]
-    pub(crate) stream: Option<String>,
-    /// Received at this moment or later (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) from: Option<String>,
-    /// Received before this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
     /// Where to; standard output where no file is given
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -438,12 +470,21 @@ pub(crate) struct TokenRevokeArgs {
 /// `inlet bench`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BenchArgs {
-    /// The server; one of its own, on a new directory, where none is given
+    /// The server [default: one of its own, on a new directory]
+    ///
+    /// Documents go into a stream of their own, and are erased afterwards; the summary of the week
+    /// counts them. It asks first.
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// The token of that server
+    /// A token of that server, with the scopes save, read and admin
     #[arg(long, env = "INLET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Certificates to trust besides the public ones, in PEM
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Connections
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) connections: usize,
@@ -464,7 +505,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) stored: bool,
     /// Talk TLS to a server of its own
-    #[arg(long)]
+    #[arg(long, conflicts_with = "url")]
     pub(crate) tls: bool,
     #[command(flatten)]
     pub(crate) json: JsonArgs,

@@ -10,10 +10,14 @@ pub(crate) mod tls;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
+use inlet_core::document::Timestamp;
+use inlet_core::ports::{Clock, SystemClock};
+use rustls::ClientConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, header::HeaderMap};
@@ -32,6 +36,8 @@ use crate::report::{self, Hinted};
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// How often a request is tried while the server is busy or away.
 const ATTEMPTS: u32 = 8;
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server may take to begin its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long a server may take for what it has to read or copy much for.
@@ -40,6 +46,7 @@ const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(3_600);
 /// A server, and a token for it.
 pub(crate) struct Client {
     agent: Agent,
+    tls: Arc<ClientConfig>,
     address: Address,
     token: Token,
     /// Whether it has answered already. One that has is waited for when it is away.
@@ -88,6 +95,18 @@ impl fmt::Display for Unreached {
 
 impl std::error::Error for Unreached {}
 
+/// The server can't answer at this moment.
+#[derive(Debug)]
+struct Busy(String);
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Busy {}
+
 /// The members of a problem answer that a person needs.
 #[derive(Debug, Deserialize)]
 struct Problem {
@@ -134,23 +153,11 @@ impl Client {
             (None, None) => Token::Missing,
         };
         let certificate = own.and_then(|own| own.certificate.as_deref());
-        let tls = tls::config(remote.cacert.as_deref(), certificate.filter(|path| path.exists()))?;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(ANSWER_WITHIN));
-        if own.is_some() {
-            // No proxy stands between this machine and itself.
-            config = config.proxy(None);
-        }
-        let connector =
-            ().chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
-                .chain(TlsConnector(tls));
-        let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
-        Ok(Self { agent, address, token, has_answered: AtomicBool::new(false) })
+        let certificate = certificate.filter(|path| path.exists());
+        let tls = tls::config(remote.cacert.as_deref(), certificate)?;
+        // No proxy stands between this machine and itself.
+        let agent = agent_with(Arc::clone(&tls), own.is_none(), ANSWER_WITHIN);
+        Ok(Self { agent, tls, address, token, has_answered: AtomicBool::new(false) })
     }
 
     /// `GET` of a path.
@@ -256,6 +263,30 @@ impl Client {
         }
     }
 
+    /// Whom it trusts.
+    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
+    /// The token that requests carry, if they carry one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match &self.token {
+            Token::Given(token) | Token::Local(token) => Some(token),
+            Token::Missing => None,
+        }
+    }
+
+    /// The moment that it is by the server's clock, to the second.
+    pub(crate) fn now(&self) -> anyhow::Result<Timestamp> {
+        let answer = self.get("/healthz")?;
+        let date = answer.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let since = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        let micros = since.and_then(|since| i64::try_from(since.as_micros()).ok());
+        let said = micros.map(Timestamp::from_micros);
+        // A server that does not say keeps the time of this machine, as far as anybody knows.
+        Ok(said.unwrap_or_else(|| SystemClock.now()))
+    }
+
     /// The server's address, as messages name it.
     pub(crate) fn address(&self) -> &Address {
         &self.address
@@ -266,9 +297,9 @@ impl Client {
     }
 
     fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        match &self.token {
-            Token::Given(token) | Token::Local(token) => request.header("X-Auth-Token", token),
-            Token::Missing => request,
+        match self.token() {
+            Some(token) => request.header("X-Auth-Token", token),
+            None => request,
         }
     }
 
@@ -365,8 +396,44 @@ fn listener_of(running: &Running) -> anyhow::Result<Address> {
     }
 }
 
+/// What speaks HTTP to servers elsewhere, which are trusted by the public authorities and by the
+/// certificates in `cacert`. It follows no redirect: headers may hold what is for one place alone.
+///
+/// # Errors
+/// Where the certificates can't be used.
+pub(crate) fn agent(cacert: Option<&Path>, answer_within: Duration) -> anyhow::Result<Agent> {
+    Ok(agent_with(tls::config(cacert, None)?, true, answer_within))
+}
+
+fn agent_with(tls: Arc<ClientConfig>, uses_proxies: bool, answer_within: Duration) -> Agent {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(CONNECT_WITHIN))
+        .timeout_recv_response(Some(answer_within));
+    if !uses_proxies {
+        config = config.proxy(None);
+    }
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(TlsConnector(tls));
+    Agent::with_parts(config.build(), connector, DefaultResolver::default())
+}
+
+/// Whether a request that failed with this error may succeed later, by itself.
+pub(crate) fn may_pass(error: &ureq::Error) -> bool {
+    Fault::of(error).is_passing()
+}
+
+/// What a person can do about a request that failed with this error.
+pub(crate) fn hint(error: &ureq::Error) -> &'static str {
+    Fault::of(error).hint()
+}
+
 /// As long as the server asked for, or twice as long after each attempt; a minute at most.
-fn pause(asked_s: Option<u64>, attempt: u32) -> Duration {
+pub(crate) fn pause(asked_s: Option<u64>, attempt: u32) -> Duration {
     Duration::from_secs(asked_s.unwrap_or(1 << attempt.min(6)).min(60))
 }
 
@@ -411,7 +478,9 @@ impl Answer {
             let message = format!("could not {attempted}: the server answered {status}");
             let is_inlet = self.headers.contains_key("x-instance-id");
             let hint = if is_inlet { "" } else { "is it an Inlet that answers there? check --url" };
-            return Err(Hinted::new(message, hint).into());
+            let error = anyhow::Error::new(Hinted::new(message.clone(), hint));
+            let is_busy = matches!(status, 429 | 502 | 503 | 504);
+            return Err(if is_busy { error.context(Busy(message)) } else { error });
         };
         let said = problem.detail.or(problem.title).or(problem.error_type).unwrap_or_default();
         let hint = match (status, problem.request_id) {
@@ -431,7 +500,14 @@ impl Answer {
             (500.., Some(id)) => format!("the server's log has more under request id {id}"),
             _ => String::new(),
         };
-        Err(Hinted::new(format!("could not {attempted}: {status} ({said})"), hint).into())
+        let message = format!("could not {attempted}: {status} ({said})");
+        let error = anyhow::Error::new(Hinted::new(message.clone(), hint));
+        // The gateways of others say 502 and 504 while a server is away.
+        if matches!(status, 429 | 502 | 503 | 504) {
+            Err(error.context(Busy(message)))
+        } else {
+            Err(error)
+        }
     }
 
     /// The code of the problem that the answer tells, if it tells one.
@@ -452,6 +528,12 @@ impl Answer {
     }
 }
 
+/// Whether a request that failed with this error may succeed later, by itself.
+pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Unreached>().is_some_and(|unreached| unreached.fault.is_passing())
+        || error.downcast_ref::<Busy>().is_some()
+}
+
 /// Percent-encodes a query value.
 pub(crate) fn encode(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
@@ -463,4 +545,22 @@ pub(crate) fn encode(value: &str) -> String {
         }
     }
     text
+}
+
+/// The bytes that a percent-encoded text stands for; what is not well encoded stands for itself.
+pub(crate) fn decode(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) if *byte == b'%' => {
+                bytes.push(decoded);
+                rest = &rest[2..];
+            }
+            _ => bytes.push(*byte),
+        }
+    }
+    bytes
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Token(command) => token::run(&settings, &command),
         Command::Config(args) => config::run(&settings, &sources, &args),
         Command::Deploy(command) => wire::deploy(command, settings.edge.firewall),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(&settings, &args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut cli::command(), "inlet", &mut std::io::stdout());
             Ok(())

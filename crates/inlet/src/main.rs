@@ -19,6 +19,7 @@ mod owner;
 mod report;
 mod roles;
 mod signals;
+mod state;
 mod systemd;
 mod tokens;
 mod wire;

@@ -85,6 +85,15 @@ pub(crate) fn data(line: impl fmt::Display) -> anyhow::Result<()> {
     }
 }
 
+/// Writes data on stdout as it is. A reader that went away ends the program quietly.
+pub(crate) fn bytes(data: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("could not write to standard output"),
+    }
+}
+
 /// Asks on stderr for a yes or a no, and reads it from standard input. The end of that is a no.
 pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     write!(io::stderr(), "{question} [y/N] ").context("could not ask")?;

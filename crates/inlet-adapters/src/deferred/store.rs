@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::document::{StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::Failure;
 use inlet_core::health::{Part, State};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
@@ -54,6 +54,20 @@ impl Store for Deferred<dyn Store> {
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
         let store = self.opened()?;
         self.seen(Read, &store, store.page(query).await)
+    }
+
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        let store = self.opened()?;
+        self.seen(Read, &store, store.cursor_of_last(stream, count).await)
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        let store = self.opened()?;
+        self.seen(Read, &store, store.ids(prefix, limit).await)
     }
 
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {

@@ -46,9 +46,9 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{BodyHash, StoredDocument, Timestamp};
+use inlet_core::document::{BodyHash, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId,
@@ -310,6 +310,18 @@ impl Store for DynamoStore {
         page::page(self, query).await
     }
 
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        page::cursor_of_last(self, stream, count).await
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        page::ids(self, prefix, limit).await
+    }
+
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
         erase::erase(self, id, now).await
     }
@@ -337,7 +349,7 @@ impl Store for DynamoStore {
             return Ok(Page { items: Vec::new(), next, more: false });
         }
         let partition = LIST.to_owned();
-        let mut range = Range { partition, from, to, limit: Some(LISTED_MAX) };
+        let mut range = Range { partition, from, to, limit: Some(LISTED_MAX), is_reversed: false };
         let mut items: Vec<DeadLetter> = Vec::new();
         let (mut next, mut bytes) = (after.map(str::to_owned), 0);
         loop {

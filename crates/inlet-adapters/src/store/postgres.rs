@@ -30,9 +30,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::document::{StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
@@ -278,6 +278,26 @@ impl Store for PostgresStore {
         let session = self.session(ATTEMPTED).await?;
         let page = read::page(&session, query, after);
         let found = self.bounded(read::in_transaction(&session, &self.begin_reading, page)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        const ATTEMPTED: &str = "find the last documents of";
+        let session = self.session(ATTEMPTED).await?;
+        let found = read::cursor_of_last(&session, stream, count);
+        let found = self.bounded(read::in_transaction(&session, &self.begin_reading, found)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        const ATTEMPTED: &str = "find ids in";
+        let session = self.session(ATTEMPTED).await?;
+        let found = read::ids(&session, prefix, limit);
+        let found = self.bounded(read::in_transaction(&session, &self.begin_reading, found)).await;
         self.done(session, ATTEMPTED, found).await
     }
 

@@ -26,9 +26,9 @@ use std::thread;
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::document::{StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
@@ -163,6 +163,23 @@ impl Store for SqliteStore {
         let after = self.position(query.after.as_deref())?;
         let query = query.clone();
         self.readers.read("read a page from", move |tx| read::page(tx, &query, after)).await
+    }
+
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        let stream = stream.cloned();
+        let found = self.readers.read("find the last documents of", move |tx| {
+            read::cursor_of_last(tx, stream.as_ref(), count)
+        });
+        found.await
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        let prefix = *prefix;
+        self.readers.read("find ids in", move |tx| read::ids(tx, prefix, limit)).await
     }
 
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {

@@ -2,6 +2,9 @@
 
 use crate::rejection::Rejection;
 
+/// The type of a batch whose documents have keys of their own.
+pub const KEYED: &str = "application/vnd.inlet.keyed+ndjson";
+
 /// What a body is, as its `Content-Type` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Media {
@@ -16,11 +19,13 @@ pub(super) enum MediaForm {
     Json,
     /// JSON values, one to a line.
     Lines,
+    /// JSON values with a key each, one to a line.
+    Keyed,
 }
 
 impl Media {
-    /// Reads a `Content-Type`: `application/json`, `text/json`, a type with the suffix `+json`, or
-    /// one of NDJSON.
+    /// Reads a `Content-Type`: `application/json`, `text/json`, a type with the suffix `+json`, one
+    /// of NDJSON, or [`KEYED`].
     ///
     /// RFC 8259 gives JSON no character set but UTF-8, and no parameter for one. Clients send one
     /// all the same: names of UTF-8 and of its subset ASCII are taken, and a set that shares ASCII
@@ -37,6 +42,7 @@ impl Media {
         let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match essence.as_str() {
             "application/json" | "text/json" => MediaForm::Json,
+            KEYED => MediaForm::Keyed,
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => MediaForm::Lines,
             other if other.starts_with("application/") && other.ends_with("+json") => {
                 MediaForm::Json
@@ -75,6 +81,7 @@ mod tests {
         let json = Ok(Media { form: MediaForm::Json, ascii_only: false });
         let latin = Ok(Media { form: MediaForm::Json, ascii_only: true });
         let lines = Ok(Media { form: MediaForm::Lines, ascii_only: false });
+        let keyed = Ok(Media { form: MediaForm::Keyed, ascii_only: false });
         let refused = Err(Rejection::MediaTypeUnsupported);
         let table = [
             (Some("application/json"), &json),
@@ -94,6 +101,8 @@ mod tests {
             (Some("application/json; charset=windows-1252"), &latin),
             (Some("application/x-ndjson; charset=utf8"), &lines),
             (Some("application/jsonl"), &lines),
+            (Some("application/vnd.inlet.keyed+ndjson"), &keyed),
+            (Some("Application/vnd.inlet.keyed+NDJSON; charset=utf-8"), &keyed),
             (None, &refused),
             (Some(""), &refused),
             (Some("text/plain"), &refused),

@@ -12,7 +12,7 @@ use crate::calendar::{Calendar, Day, Week};
 use crate::dead_letter::{Cause, DeadLetter, DeadLetterFilter};
 use crate::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use crate::failure::Failure;
-use crate::id::DocumentId;
+use crate::id::{DocumentId, IdPrefix};
 use crate::persist::plan::{Item, KnownIds, Plan};
 
 /// The identity of a store: 16 random bytes, made once with the store and kept in it.
@@ -355,6 +355,10 @@ pub struct TallyWeek {
 ///     what `page` gives behind that cursor is not counted, what comes before it is.
 ///     `tally_weeks` has every week whose tallies changed, however old it is, with a number that
 ///     grows with each change and what was noted of it last.
+/// 15. `cursor_of_last` gives a cursor behind which `page` has the newest documents of the stream,
+///     as many as were asked for, or all where there are fewer; for none, what is still to come.
+/// 16. `ids` gives the ids of documents that begin so. An engine that keeps no order of ids finds
+///     those that were made without a key, by their time.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Writes a plan.
@@ -368,6 +372,17 @@ pub trait Store: Send + Sync {
     async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure>;
     /// A page of documents.
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure>;
+    /// The cursor behind which the newest `count` documents of `stream` are, of all streams where
+    /// `None`; `None` where that is the beginning.
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure>;
+    /// Ids of documents that begin with `prefix`, `limit` at most, in their order. Fails as
+    /// [`Refused`](crate::failure::FailureKind::Refused) where more would have to be read for them
+    /// than the engine reads for a page.
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure>;
     /// Erases the document with that id, and notes that `now`; also one that has yet to come from
     /// the queue. Returns whether anything was there.
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure>;

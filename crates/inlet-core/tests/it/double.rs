@@ -9,7 +9,7 @@ use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp, hex};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
     Bucket, BucketKey, ByteRange, ByteStream, Cursor, Finished, Found, KnownLetter, Object,
@@ -113,6 +113,18 @@ impl Store for PlainStore {
         let mut most = self.page_bytes_max.lock().unwrap();
         *most = most.max(bytes);
         Ok(page)
+    }
+
+    async fn cursor_of_last(
+        &self,
+        _: Option<&StreamName>,
+        _: usize,
+    ) -> Result<Option<String>, Failure> {
+        unreachable!("neither step asks for the last documents")
+    }
+
+    async fn ids(&self, _: &IdPrefix, _: usize) -> Result<Vec<DocumentId>, Failure> {
+        unreachable!("neither step looks for an id by its beginning")
     }
 
     async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<bool, Failure> {

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
-use inlet_core::document::{Document, IdempotencyKey, StoredDocument, Timestamp, hex};
+use inlet_core::budget::Share;
+use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName, Timestamp, hex};
 use inlet_core::envelope;
+use inlet_core::error::Error;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Found, PageQuery, Store};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
 use super::page::{PageRoom, cursor_error};
 use super::receipts;
-use crate::answer::{self, Handled, JSON};
+use crate::answer::{self, Answer, Handled, JSON};
 use crate::app::App;
 use crate::call::Call;
 use crate::escape;
@@ -103,11 +105,16 @@ pub(crate) async fn erase(call: &Call<'_>) -> Handled {
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
-/// Gives a page of documents, newest last.
+/// Gives a page of documents, newest last: behind a cursor or from the beginning, the newest ones,
+/// or those whose ids begin in a given way.
 pub(crate) async fn list(call: &Call<'_>) -> Handled {
     let query = call.query()?;
+    if let Some(prefix) = query.get("prefix") {
+        check_alone(&query, "prefix", &["stream", "limit"])?;
+        return list_by_prefix(call, &query, prefix.parse()?).await;
+    }
     let limit_max = call.app.intake.limits().page_documents_max;
-    let mut room = PageRoom::new(query.limit("limit", LIMIT_DEFAULT, limit_max)?);
+    let mut limit = query.limit("limit", LIMIT_DEFAULT, limit_max)?;
     let mut asked = PageQuery {
         stream: call.stream(&query)?,
         from: moment(&query, "from")?,
@@ -115,10 +122,13 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
         limit: 0,
         after: query.cursor()?,
     };
-    let given = asked.after.is_some();
-    let mut body = b"{\"documents\":[".to_vec();
-    let (mut empty, mut more) = (true, false);
-    let mut share = call.app.intake.budget().share();
+    if let Some(last) = query.get("last") {
+        check_alone(&query, "last", &["stream"])?;
+        limit = if last == "0" { 0 } else { query.limit("last", 0, limit_max)? };
+        asked.after = call.app.store.cursor_of_last(asked.stream.as_ref(), limit).await?;
+    }
+    let (mut room, given) = (PageRoom::new(limit), query.get("cursor").is_some());
+    let mut page = DocumentPage::new(call.app);
     while let Some(step) = room.next_step() {
         asked.limit = step;
         let query = asked.clone();
@@ -126,28 +136,95 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
             let query = query.clone();
             async move { store.page(&query).await }
         };
-        let page = call.app.read(read).await.map_err(|error| cursor_error(error, given))?;
-        let bytes = page.items.iter().map(|stored| stored.document.body.len()).sum();
-        room.took(page.items.len(), bytes);
-        share.grow(bytes)?;
-        for stored in &page.items {
-            if !std::mem::take(&mut empty) {
-                body.push(b',');
-            }
-            write_document(&mut body, stored);
-        }
-        more = page.more;
-        asked.after = page.next.or(asked.after);
-        if !more {
+        let found = call.app.read(read).await.map_err(|error| cursor_error(error, given))?;
+        let bytes = found.items.iter().map(|stored| stored.document.body.len()).sum();
+        room.took(found.items.len(), bytes);
+        page.share.grow(bytes)?;
+        found.items.iter().for_each(|stored| page.push(stored));
+        page.more = found.more;
+        asked.after = found.next.or(asked.after);
+        if !page.more {
             break;
         }
     }
-    body.extend_from_slice(b"],\"next\":");
-    body.extend_from_slice(Value::from(asked.after).to_string().as_bytes());
-    body.extend_from_slice(if more { b",\"more\":true}" } else { b",\"more\":false}" });
-    let mut answer = answer::held(StatusCode::OK, JSON, body, share);
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(answer)
+    Ok(page.answer(asked.after))
+}
+
+/// Gives the documents whose ids begin with `prefix`.
+async fn list_by_prefix(call: &Call<'_>, query: &Query<'_>, prefix: IdPrefix) -> Handled {
+    let limit_max = call.app.intake.limits().page_documents_max;
+    let limit = query.limit("limit", LIMIT_DEFAULT, limit_max)?;
+    // A caller that is limited to streams is, whether it names one or not.
+    let stream = query.get("stream").map(StreamName::new).transpose()?;
+    let ids = call.app.store.ids(&prefix, limit + 1).await.map_err(|failure| {
+        if failure.kind() == FailureKind::Refused {
+            let expected = "more digits of the id: too many documents came at that time";
+            return Error::from(Rejection::ParameterInvalid { name: "prefix", expected });
+        }
+        failure.into()
+    })?;
+    let mut page = DocumentPage { more: ids.len() > limit, ..DocumentPage::new(call.app) };
+    let mut room = PageRoom::new(limit);
+    for id in ids.into_iter().take(limit) {
+        if room.next_step().is_none() {
+            page.more = true;
+            break;
+        }
+        let Some(stored) = read(call.app, id).await? else { continue };
+        let of = &stored.document.stream;
+        if call.caller().may_use(of) && stream.as_ref().is_none_or(|stream| stream == of) {
+            room.took(1, stored.document.body.len());
+            page.share.grow(stored.document.body.len())?;
+            page.push(&stored);
+        }
+    }
+    Ok(page.answer(None))
+}
+
+/// Refuses parameters that mean nothing beside `name`.
+fn check_alone(
+    query: &Query<'_>,
+    name: &'static str,
+    beside: &'static [&'static str],
+) -> Result<(), Rejection> {
+    match query.names().all(|other| other == name || beside.contains(&other)) {
+        true => Ok(()),
+        false => {
+            Err(Rejection::ParameterInvalid { name, expected: "no cursor and no time beside it" })
+        }
+    }
+}
+
+/// A page of documents as it is written.
+struct DocumentPage {
+    text: Vec<u8>,
+    is_empty: bool,
+    more: bool,
+    share: Share,
+}
+
+impl DocumentPage {
+    fn new(app: &App) -> Self {
+        let share = app.intake.budget().share();
+        Self { text: b"{\"documents\":[".to_vec(), is_empty: true, more: false, share }
+    }
+
+    fn push(&mut self, stored: &StoredDocument) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.text.push(b',');
+        }
+        write_document(&mut self.text, stored);
+    }
+
+    fn answer(mut self, next: Option<String>) -> Answer {
+        self.text.extend_from_slice(b"],\"next\":");
+        self.text.extend_from_slice(Value::from(next).to_string().as_bytes());
+        let more: &[u8] = if self.more { b",\"more\":true}" } else { b",\"more\":false}" };
+        self.text.extend_from_slice(more);
+        let mut answer = answer::held(StatusCode::OK, JSON, self.text, self.share);
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
 }
 
 /// Refuses a caller that is limited to streams a document that is of none of them, or not known.

@@ -6,6 +6,7 @@ mod said;
 use std::collections::BTreeSet;
 
 use http::StatusCode;
+use inlet_core::accept::KEYED;
 use inlet_core::auth::{Scope, TOKEN_STREAMS_MAX};
 use inlet_core::limits::Limits;
 use inlet_core::ports::PARTS_MAX;
@@ -124,6 +125,15 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                 "maxLength": limit,
                 "description": format!(
                     "A JSON value to a line, at most {} of them; lines of whitespace are left out",
+                    limits.batch_documents_max,
+                ),
+            }},
+            KEYED: {"schema": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": limit,
+                "description": format!(
+                    "A line {{\"key\": KEY, \"body\": VALUE}} to a document, at most {} of them",
                     limits.batch_documents_max,
                 ),
             }},

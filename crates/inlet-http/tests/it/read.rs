@@ -220,3 +220,70 @@ async fn summaries_are_listed_and_given_in_the_form_that_is_asked_for() {
     assert_eq!(get(&server, "/api/summaries/2001-W01").await.status, 404);
     assert_eq!(get(&server, "/api/summaries/lately").await.status, 400);
 }
+
+#[tokio::test]
+async fn the_newest_documents_are_listed_and_what_comes_behind_them() {
+    let server = Harness::start().await;
+    let numbers = |answer: &Answer| {
+        let documents = answer.json()["documents"].as_array().unwrap().clone();
+        documents
+            .iter()
+            .map(|it| it["body"].as_str().unwrap().parse().unwrap())
+            .collect::<Vec<u8>>()
+    };
+    let nothing = get(&server, "/api/documents?last=0").await.json();
+    assert_eq!(
+        (nothing["documents"].as_array().unwrap().len(), &nothing["more"]),
+        (0, &false.into())
+    );
+    for n in 1..=9 {
+        save(
+            &server,
+            if n % 2 == 0 { "/api/save?stream=even" } else { "/api/save" },
+            &n.to_string(),
+        )
+        .await;
+        server.persist().await;
+    }
+    assert_eq!(numbers(&get(&server, "/api/documents?last=3").await), [7, 8, 9]);
+    assert_eq!(numbers(&get(&server, "/api/documents?last=2&stream=even").await), [6, 8]);
+    assert_eq!(numbers(&get(&server, "/api/documents?last=99").await).len(), 9);
+    let end = get(&server, "/api/documents?last=0").await;
+    assert_eq!(numbers(&end), [0u8; 0]);
+    let next = end.json()["next"].as_str().unwrap().to_owned();
+    save(&server, "/api/save", "10").await;
+    server.persist().await;
+    assert_eq!(numbers(&get(&server, &format!("/api/documents?cursor={next}")).await), [10]);
+    for target in [
+        "/api/documents?last=x",
+        "/api/documents?last=-1",
+        "/api/documents?last=1&cursor=1",
+        "/api/documents?last=1&from=2026-11-21T00:00:00Z",
+        "/api/documents?last=1&limit=1",
+    ] {
+        assert_eq!(get(&server, target).await.code(), "ParameterInvalid", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn documents_are_found_by_the_first_digits_of_their_ids() {
+    let server = Harness::start().await;
+    let id = save(&server, "/api/save?stream=orders", "[1]").await;
+    server.persist().await;
+    let found = |answer: Answer| {
+        let json = answer.json();
+        (json["documents"].as_array().unwrap().len(), json["documents"][0]["id"].clone())
+    };
+    for digits in [8, 12, 13, 36] {
+        let target = format!("/api/documents?prefix={}", &id[..digits]);
+        assert_eq!(found(get(&server, &target).await), (1, id.as_str().into()), "{digits}");
+    }
+    let other = format!("/api/documents?prefix={}&stream=default", &id[..8]);
+    assert_eq!(found(get(&server, &other).await).0, 0);
+    for (prefix, code) in [("019aa2f", "ParameterInvalid"), ("xyzxyzxyz", "IdInvalid")] {
+        let refused = get(&server, &format!("/api/documents?prefix={prefix}")).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, code));
+    }
+    let beside = format!("/api/documents?prefix={}&cursor=1", &id[..8]);
+    assert_eq!(get(&server, &beside).await.code(), "ParameterInvalid");
+}

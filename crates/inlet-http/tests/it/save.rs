@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use inlet_core::limits::Limits;
+use inlet_core::ports::{PageQuery, Store};
 use inlet_testkit::memory::MemoryQueue;
 
 use crate::client::{Connection, ask, json_headers, request};
@@ -370,4 +371,57 @@ async fn two_keys_or_one_that_is_no_ascii_are_refused_and_not_taken_for_none() {
         }
     }
     assert!(server.queue.is_empty());
+}
+
+#[tokio::test]
+async fn each_document_of_a_keyed_batch_has_its_own_key_as_if_it_had_been_sent_alone() {
+    let server = Harness::start().await;
+    let keyed = [("X-Auth-Token", SAVE), ("Content-Type", "application/vnd.inlet.keyed+ndjson")];
+    let send = async |lines: &str| {
+        ask(server.address, "POST", "/api/save/batch", &keyed, lines.as_bytes()).await
+    };
+    let one =
+        [("X-Auth-Token", SAVE), ("Content-Type", "application/json"), ("Idempotency-Key", "a")];
+    let alone = ask(server.address, "POST", "/api/save", &one, b"{\"n\": 1}").await;
+    let lines = "{\"key\":\"b\",\"document\":[2]}\n{\"key\":\"a\",\"document\":{\"n\": 1}}\n";
+    let first = send(lines).await;
+    assert_eq!(first.status, 202, "{}", first.text());
+    let first = first.json();
+    assert_eq!(first["results"][1]["MessageId"], alone.json()["MessageId"]);
+    assert_eq!(first["results"][0].get("replayed"), None);
+    assert_eq!(first["results"][1]["replayed"], true);
+    // In another order and with more, each is still itself.
+    let more = "{\"key\":\"c\",\"document\":3}\n".to_owned() + lines;
+    let second = send(&more).await.json();
+    assert_eq!(second["results"][1]["MessageId"], first["results"][0]["MessageId"]);
+    assert_eq!(second["results"][1]["replayed"], true);
+    server.persist().await;
+    assert_eq!(
+        server
+            .store
+            .page(&PageQuery { limit: 9, ..PageQuery::default() })
+            .await
+            .unwrap()
+            .items
+            .len(),
+        3
+    );
+
+    let mixed =
+        send("{\"key\":\"d\"}\n{\"key\":\"a\",\"document\":9}\n{\"key\":\"e\",\"document\":4}\n")
+            .await;
+    assert_eq!(mixed.status, 207);
+    let codes: Vec<_> = mixed.json()["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["code"].as_str().unwrap_or("accepted").to_owned())
+        .collect();
+    assert_eq!(codes, ["ParameterInvalid", "KeyConflict", "accepted"]);
+    let both = [&keyed[..], &[("Idempotency-Key", "k")]].concat();
+    let refused = ask(server.address, "POST", "/api/save/batch", &both, lines.as_bytes()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "ParameterInvalid"));
+    // One document is no batch.
+    let refused = ask(server.address, "POST", "/api/save", &keyed, lines.as_bytes()).await;
+    assert_eq!(refused.status, 415);
 }

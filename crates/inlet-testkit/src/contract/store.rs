@@ -3,6 +3,7 @@
 mod count;
 mod erase;
 mod known;
+mod last;
 mod look;
 mod put;
 mod read;
@@ -16,6 +17,7 @@ use inlet_core::ports::Store;
 pub use count::*;
 pub use erase::*;
 pub use known::*;
+pub use last::*;
 pub use put::*;
 pub use read::*;
 pub use weeks::*;
@@ -78,6 +80,9 @@ macro_rules! store_contract {
             store_14_what_was_noted_of_a_week_is_kept,
             store_14_tallies_say_under_which_zones_they_were_counted,
             store_14_tallies_say_up_to_which_cursor_they_count,
+            store_15_the_newest_documents_are_behind_their_cursor,
+            store_15_behind_the_cursor_of_none_is_what_is_still_to_come,
+            store_16_ids_are_found_by_their_beginning,
             store_check_answers,
         }
     };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, Timestamp};
+use inlet_core::document::{StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::Failure;
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
     Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
@@ -49,6 +49,19 @@ impl<S: Store> Store for FailingStore<S> {
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
         with_fault!(self.faults, "read a page from", self.inner.page(query).await)
+    }
+
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        let inner = self.inner.cursor_of_last(stream, count);
+        with_fault!(self.faults, "find the last documents of", inner.await)
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        with_fault!(self.faults, "find ids in", self.inner.ids(prefix, limit).await)
     }
 
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {

@@ -8,7 +8,7 @@ use inlet_core::calendar::{Day, Week};
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{BodyHash, Document, StoredDocument, StreamName, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{Item, KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
     Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId, StreamFigures,
@@ -245,6 +245,27 @@ impl Store for MemoryStore {
                 && query.to.is_none_or(|to| document.received < to)
         };
         page(&state.documents, query.after.as_deref(), query.limit, matches)
+    }
+
+    async fn cursor_of_last(
+        &self,
+        stream: Option<&StreamName>,
+        count: usize,
+    ) -> Result<Option<String>, Failure> {
+        let state = self.state();
+        let of_stream =
+            |stored: &StoredDocument| stream.is_none_or(|stream| *stream == stored.document.stream);
+        let documents = state.documents.iter().rev().filter(|(_, stored)| of_stream(stored));
+        Ok(documents.map(|(position, _)| position.to_string()).nth(count))
+    }
+
+    async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure> {
+        let state = self.state();
+        let mut ids: Vec<_> =
+            state.position_of.keys().filter(|id| prefix.is_of(id)).copied().collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        Ok(ids)
     }
 
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
 
+use crate::client::address::Address;
 use crate::report::Hinted;
 
 /// The smallest document of a load, in bytes.
@@ -42,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) latency_us: Histogram<u64>,
     pub(super) seconds: f64,
     pub(super) accepted: u64,
+    /// Documents accepted in all, also before it was measured.
+    pub(super) accepted_in_all: u64,
     pub(super) refused: u64,
     pub(super) errors: u64,
     pub(super) stored_per_second: Option<f64>,
@@ -55,12 +58,13 @@ impl Outcome {
     }
 }
 
-/// Where the server is.
+/// A server, how it is spoken to, and into which stream documents are sent.
 #[derive(Clone)]
-struct Target {
-    authority: String,
-    token: String,
-    tls: Option<TlsConnector>,
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) token: String,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) stream: String,
 }
 
 /// What the connections share.
@@ -87,12 +91,11 @@ struct Tally {
 
 impl Load {
     /// Sends the load to the server and counts what it answers.
-    pub(super) async fn run(&self, url: &str, token: &str) -> anyhow::Result<Outcome> {
-        let target = target(url, token)?;
+    pub(super) async fn run(&self, target: &Target) -> anyhow::Result<Outcome> {
         let before = if self.stored { Some(target.documents().await?) } else { None };
         let begins = Instant::now();
         let shared = Rc::new(RefCell::new(Shared {
-            requests: requests(&target.authority, token, self.body_bytes, self.batch),
+            requests: requests(target, self.body_bytes, self.batch),
             documents_a_request: self.batch as u64,
             begins,
             measures: begins + self.warm_up,
@@ -110,7 +113,10 @@ impl Load {
         }));
         let connections = LocalSet::new();
         for _ in 0..self.connections {
-            let io = target.connect().await.with_context(|| format!("could not reach {url}"))?;
+            let io = target
+                .connect()
+                .await
+                .with_context(|| format!("could not reach {}", target.address))?;
             let shared = Rc::clone(&shared);
             connections.spawn_local(async move {
                 if converse(io, &shared).await.is_err() {
@@ -132,6 +138,7 @@ impl Load {
             latency_us: shared.tally.latency_us,
             seconds: self.measured.as_secs_f64(),
             accepted: shared.tally.accepted,
+            accepted_in_all: shared.tally.accepted_in_all,
             refused: shared.tally.refused,
             errors: shared.tally.errors,
             stored_per_second,
@@ -217,20 +224,28 @@ async fn read_answer(io: &mut Box<dyn Stream>, buffer: &mut Vec<u8>) -> io::Resu
 }
 
 impl Target {
+    fn authority(&self) -> String {
+        let (host, port) = (self.address.host(), self.address.port());
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
-        let tcp = TcpStream::connect(&self.authority).await?;
+        let tcp = TcpStream::connect(self.authority()).await?;
         tcp.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
-        let host = self.authority.rsplit_once(':').map_or("localhost", |(host, _)| host);
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-        Ok(Box::new(tls.connect(name, tcp).await?))
+        if !self.address.is_tls() {
+            return Ok(Box::new(tcp));
+        }
+        let name = ServerName::try_from(self.address.host().to_owned())?;
+        Ok(Box::new(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?))
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let mut io = self.connect().await?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nX-Auth-Token: {}\r\nConnection: close\r\n\r\n",
-            self.authority, self.token
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nX-Auth-Token: {}\r\nConnection: close\r\n\r\n",
+            self.address.path(),
+            self.authority(),
+            self.token
         );
         io.write_all(request.as_bytes()).await?;
         io.flush().await?;
@@ -242,11 +257,12 @@ impl Target {
         Ok(body)
     }
 
-    /// How many documents are in the store.
+    /// How many documents of the stream are in the store.
     async fn documents(&self) -> anyhow::Result<u64> {
         let streams: serde_json::Value = serde_json::from_slice(&self.get("/api/streams").await?)?;
         let streams = streams["streams"].as_array().context("there is no list of streams")?;
-        Ok(streams.iter().filter_map(|stream| stream["documents"].as_u64()).sum())
+        let own = streams.iter().filter(|stream| stream["stream"] == self.stream.as_str());
+        Ok(own.filter_map(|stream| stream["documents"].as_u64()).sum())
     }
 
     /// How many bytes wait in the queue.
@@ -274,91 +290,26 @@ impl Target {
     }
 }
 
-fn target(url: &str, token: &str) -> anyhow::Result<Target> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
-    let authority = rest.split('/').next().unwrap_or_default();
-    let port = if scheme == "http" { 80 } else { 443 };
-    let authority = match authority.rsplit_once(':') {
-        Some((_, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => authority.to_owned(),
-        _ => format!("{authority}:{port}"),
-    };
-    let tls = match scheme {
-        "http" => None,
-        "https" => Some(TlsConnector::from(Arc::new(trusting_config()?))),
-        _ => return Err(Hinted::usage(format!("{url:?} is no address"), "use https://").into()),
-    };
-    Ok(Target { authority, token: token.to_owned(), tls })
-}
-
-/// A configuration that takes any certificate: a load measures, it does not trust.
-fn trusting_config() -> anyhow::Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// A connection, with TLS or without.
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-fn requests(authority: &str, token: &str, body_bytes: usize, batch: usize) -> Vec<Vec<u8>> {
+fn requests(target: &Target, body_bytes: usize, batch: usize) -> Vec<Vec<u8>> {
     let (path, media_type) = match batch {
         1 => ("/api/save", "application/json"),
         _ => ("/api/save/batch", "application/x-ndjson"),
     };
+    let (authority, Target { address, token, stream, .. }) = (target.authority(), target);
+    let prefix = address.path();
     (0..DOCUMENTS)
         .map(|index| {
             let documents = (0..batch).map(|n| document(index + n, body_bytes));
             let body = documents.collect::<Vec<_>>().join(&b'\n');
             let head = format!(
-                "POST {path} HTTP/1.1\r\nHost: {authority}\r\nX-Auth-Token: {token}\r\n\
-                 Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+                "POST {prefix}{path}?stream={stream} HTTP/1.1\r\nHost: {authority}\r\n\
+                 X-Auth-Token: {token}\r\nContent-Type: {media_type}\r\n\
+                 Content-Length: {}\r\n\r\n",
                 body.len()
             );
             [head.into_bytes(), body].concat()

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use inlet_core::auth::new_token_text;
 
-use crate::client::address::reachable;
+use super::load::Target;
+use crate::client::address::Address;
+use crate::client::tls;
 use crate::data::DataDirectory;
 use crate::report::Hinted;
 
@@ -21,7 +23,8 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(40);
 pub(super) struct OwnServer {
     child: Child,
     directory: PathBuf,
-    url: String,
+    address: Option<Address>,
+    certificate: Option<PathBuf>,
     token: String,
 }
 
@@ -42,20 +45,21 @@ impl OwnServer {
             .stdout(Stdio::null())
             .spawn()
             .context("could not start a server to measure")?;
-        let mut server = Self { child, directory, url: String::new(), token };
-        server.url = server.wait_for_url(tls)?;
+        let mut server = Self { child, directory, address: None, certificate: None, token };
+        server.wait_until_it_listens(tls)?;
         Ok(server)
     }
 
-    fn wait_for_url(&mut self, tls: bool) -> anyhow::Result<String> {
+    fn wait_until_it_listens(&mut self, tls: bool) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < START_WAIT_MAX {
             let running =
                 DataDirectory::open(&self.directory).ok().and_then(|d| d.running().ok().flatten());
-            let address = running.and_then(|r| if tls { r.https } else { r.plain });
-            if let Some(address) = address {
-                let scheme = if tls { "https" } else { "http" };
-                return Ok(format!("{scheme}://{}", reachable(address)));
+            let listener = running.as_ref().and_then(|r| if tls { r.https } else { r.plain });
+            if let (Some(running), Some(listener)) = (&running, listener) {
+                self.address = Some(Address::of(tls, listener));
+                self.certificate = running.certificate.clone();
+                return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
                 let message = format!("the server to measure ended: {status}");
@@ -66,12 +70,14 @@ impl OwnServer {
         Err(Hinted::new("the server to measure did not listen in time", "").into())
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(super) fn token(&self) -> &str {
-        &self.token
+    /// Where it is, and how it is spoken to.
+    pub(super) fn target(&self) -> anyhow::Result<Target> {
+        Ok(Target {
+            address: self.address.clone().context("the server to measure listens nowhere")?,
+            token: self.token.clone(),
+            tls: tls::config(None, self.certificate.as_deref())?,
+            stream: "default".to_owned(),
+        })
     }
 
     /// The most memory the server had resident, in bytes.

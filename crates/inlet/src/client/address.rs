@@ -67,6 +67,11 @@ impl Address {
         Self { is_tls, host, port: Some(reached.port()), path: String::new() }
     }
 
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// The host's name or number, without brackets.
     pub(crate) fn host(&self) -> &str {
         self.host.trim_matches(['[', ']'])
@@ -75,6 +80,11 @@ impl Address {
     /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.port.unwrap_or(if self.is_tls { 443 } else { 80 })
+    }
+
+    /// The path that everything is below; empty for none.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Whether what runs on a data directory of this machine listens there.

@@ -4,6 +4,7 @@ use inlet_core::dead_letter::DeadLetterFilter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::documents::cause;
 use crate::cli::{DeadLettersArgs, RedriveArgs};
 use crate::client::{Client, encode};
 use crate::config::Settings;
@@ -87,10 +88,7 @@ fn print(letter: &Value, as_json: bool) -> anyhow::Result<()> {
         return report::data(letter);
     }
     let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
-    let cause = match text("detail").as_str() {
-        "" => text("cause"),
-        detail => format!("{}: {detail}", text("cause")),
-    };
+    let cause = cause(letter);
     report::data(format_args!(
         "{}  {}  {:<16} {} attempts  {cause}",
         text("id"),

@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Context;
-use inlet_core::document::{IdempotencyKey, StoredDocument, StreamName, Timestamp};
-use inlet_core::ports::PageQuery;
+use inlet_core::document::{IdempotencyKey, StoredDocument, StreamName};
+use inlet_core::ports::{Clock, PageQuery, SystemClock};
 use serde_json::{Map, Value};
 
 use crate::cli::ExportArgs;
 use crate::config::Settings;
+use crate::moment;
 use crate::report::{self, Hinted};
 use crate::wire::{self, Engines};
 
@@ -21,7 +22,7 @@ const PAGE: usize = 500;
 
 /// Writes every document that was asked for.
 pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
-    let mut query = query(args)?;
+    let mut query = query(args, &settings)?;
     // Made before this process acts as the owner of the data directory: the file is the user's.
     let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match &args.output {
         Some(path) => Box::new(
@@ -48,22 +49,26 @@ pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
         query.after = page.next;
     }
     runtime.block_on(engines.close());
-    output.flush().context("could not write what is exported")?;
+    match output.flush() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        flushed => flushed.context("could not write what is exported")?,
+    }
     report::say(format_args!("{exported} documents exported"));
     Ok(())
 }
 
-fn query(args: &ExportArgs) -> anyhow::Result<PageQuery> {
-    let moment = |name: &str, text: &Option<String>| {
-        text.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
-            Hinted::usage(format!("--{name} is no moment"), "write it as 2026-11-21T02:03:18Z")
-        })
+fn query(args: &ExportArgs, settings: &Settings) -> anyhow::Result<PageQuery> {
+    let range = &args.range;
+    let moment = |flag, typed: &Option<String>| {
+        typed.as_deref().map(|typed| moment::parse(flag, typed, &settings.calendar)).transpose()
     };
-    let stream = args.stream.as_deref().map(StreamName::new).transpose();
+    let since = range.since.as_deref().map(|typed| moment::span("--since", typed)).transpose()?;
+    let since = since.map(|span| moment::after(SystemClock.now(), -span));
+    let stream = range.stream.as_deref().map(StreamName::new).transpose();
     Ok(PageQuery {
         stream: stream.map_err(|error| Hinted::usage(error.to_string(), ""))?,
-        from: moment("from", &args.from)?,
-        to: moment("to", &args.to)?,
+        from: since.or(moment("--from", &range.from)?),
+        to: moment("--to", &range.to)?,
         limit: PAGE,
         after: None,
     })

@@ -1,27 +1,35 @@
 //! `inlet send`: documents from NDJSON files, in batches, so that a file sent again adds nothing
 //! twice.
 //!
-//! Each batch carries an idempotency key that follows from the stream and from its lines' bytes
-//! and place, so an interrupted `send` is resumed by running it again: what the server has is
-//! recognised, what it lacks is added.
+//! Each document has a key of its own, which follows from the file it is in, from its bytes, and
+//! from how often they stood in the file before. So it does not matter into which batch it falls,
+//! nor what stands before or behind it: of a file that was mended or has grown, only what is new is
+//! added. See [`key`](self::key) for what is one sending.
+
+mod key;
+mod lines;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use inlet_core::document::hex;
+use inlet_core::accept::KEYED;
+use inlet_core::json;
+use inlet_core::rejection::Rejection;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use self::key::Keys;
+use self::lines::{Line, Lines};
 use crate::cli::SendArgs;
-use crate::client::{Client, encode};
+use crate::client::{Answer, Client, encode};
 use crate::config::Settings;
 use crate::report::{self, Hinted};
 
-/// The most bytes of one request; the server's own limit is larger.
+/// The most bytes of one request; the server's own limit is larger by default.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug, Deserialize)]
@@ -29,19 +37,32 @@ struct BatchAnswer {
     results: Vec<Value>,
 }
 
-/// What became of the lines.
+/// What became of the documents.
 #[derive(Debug, Default)]
 struct Tally {
-    accepted: u64,
+    new: u64,
+    there: u64,
     refused: u64,
 }
 
-/// Lines that go into one request.
+/// A document on its way.
 #[derive(Debug)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// The number of each document's line in its file, from 1.
-    lines: Vec<u64>,
+struct Item {
+    /// The number of its line in the file, from 1.
+    line: u64,
+    /// The line of the request: its key and the document.
+    text: Vec<u8>,
+    /// Where the document is in it.
+    document: Range<usize>,
+}
+
+/// One file that is sent.
+struct Sending<'a> {
+    client: &'a Client,
+    url: String,
+    /// The file, as messages name it.
+    name: String,
+    tally: &'a mut Tally,
 }
 
 /// Sends every file.
@@ -51,14 +72,16 @@ pub(crate) fn run(settings: &Settings, args: &SendArgs) -> anyhow::Result<()> {
     for path in &args.files {
         send_file(&client, args, path, &mut tally)?;
     }
+    let Tally { new, there, refused } = tally;
     if args.remote.json.json {
-        report::data(json!({"accepted": tally.accepted, "refused": tally.refused}))?;
+        report::data(json!({"new": new, "already_there": there, "refused": refused}))?;
     } else {
-        report::data(format_args!("{} accepted, {} refused", tally.accepted, tally.refused))?;
+        report::data(format_args!("{new} new, {there} already there, {refused} refused"))?;
     }
-    if tally.refused > 0 {
-        let hint = "the lines are named above; mend them and send the file again";
-        return Err(Hinted::new(format!("{} documents were refused", tally.refused), hint).into());
+    if refused > 0 {
+        let hint = "the lines are named above; mend them and send the file again: what is there \
+                    is not added twice";
+        return Err(Hinted::new(format!("{refused} documents were refused"), hint).into());
     }
     Ok(())
 }
@@ -69,91 +92,140 @@ fn send_file(
     path: &Path,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    let standard_input = path == Path::new("-");
-    let (reader, bytes): (Box<dyn Read>, u64) = if standard_input {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let (reader, bytes): (Box<dyn Read>, u64) = if is_stdin {
         (Box::new(std::io::stdin()), 0)
     } else {
-        let file =
-            File::open(path).with_context(|| format!("could not open {}", path.display()))?;
+        let file = File::open(path).with_context(|| format!("could not open {name}"))?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         (Box::new(file), bytes)
     };
-    let bar = progress_bar(path, bytes);
-    let mut reader = BufReader::with_capacity(1 << 20, reader);
-    let mut line_number = 0;
-    let mut key = Sha256::new().chain_update(args.stream.as_bytes()).chain_update(b"\0");
-    while let Some(chunk) = next_chunk(&mut reader, args.batch.max(1), &mut line_number)
-        .with_context(|| format!("could not read {}", path.display()))?
-    {
-        // The key follows from all that came before, so equal lines in two places stay two.
-        key.update(&chunk.bytes);
-        let batch_key = hex(&key.clone().finalize()[..16]);
-        send_chunk(client, args, path, &chunk, &batch_key, tally)?;
-        bar.inc(chunk.bytes.len() as u64);
+    let mut keys = Keys::of(args.run.as_deref(), (!is_stdin).then_some(path))?;
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 20, reader));
+    let bar = progress_bar(&name, bytes);
+    let url = format!("/api/save/batch?stream={}", encode(&args.stream));
+    let mut sending = Sending { client, url, name: name.clone(), tally };
+    let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+    while let Some(line) = lines.next().with_context(|| format!("could not read {name}"))? {
+        bar.inc(line.bytes_read());
+        let (number, document) = match line {
+            Line::Document { number, bytes, .. } => (number, bytes),
+            Line::TooLong { number, .. } => {
+                sending.refused(number, "it is longer than any document may be");
+                continue;
+            }
+        };
+        let key = keys.next(&document).with_context(|| name.clone())?;
+        let item = Item::new(number, &key, &document);
+        batch_bytes += item.text.len();
+        batch.push(item);
+        if batch.len() >= args.batch.get() || batch_bytes >= BATCH_BYTES_MAX {
+            sending.send(&batch)?;
+            batch.clear();
+            batch_bytes = 0;
+        }
     }
+    sending.send(&batch)?;
     bar.finish_and_clear();
     Ok(())
 }
 
-fn progress_bar(path: &Path, bytes: u64) -> ProgressBar {
+impl Item {
+    /// A line of a request, as [`KEYED`] has it.
+    fn new(line: u64, key: &str, document: &[u8]) -> Self {
+        let text = [b"{\"key\":\"", key.as_bytes(), b"\",\"document\":", document, b"}\n"].concat();
+        let end = text.len() - 2;
+        Self { line, text, document: end - document.len()..end }
+    }
+
+    /// Why it was refused. What is wrong with its JSON is told by its place in the document, and
+    /// not in the line of the request.
+    fn refusal(&self, result: &Value) -> String {
+        let fault = json::check(&self.text[self.document.clone()], usize::MAX).err();
+        match fault.filter(|_| result["code"] == "JsonInvalid") {
+            Some(fault) => Rejection::JsonInvalid(fault).to_string(),
+            None => result["detail"].as_str().unwrap_or("refused").to_owned(),
+        }
+    }
+}
+
+fn progress_bar(name: &str, bytes: u64) -> ProgressBar {
     let bar = if bytes == 0 { ProgressBar::no_length() } else { ProgressBar::new(bytes) };
     let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style);
     }
-    bar.with_message(path.display().to_string())
+    bar.with_message(name.to_owned())
 }
 
-fn next_chunk(
-    reader: &mut impl BufRead,
-    documents_max: usize,
-    line_number: &mut u64,
-) -> anyhow::Result<Option<Chunk>> {
-    let mut chunk = Chunk { bytes: Vec::new(), lines: Vec::new() };
-    while chunk.lines.len() < documents_max && chunk.bytes.len() < BATCH_BYTES_MAX {
-        let start = chunk.bytes.len();
-        let limit = (inlet_core::limits::Limits::default().batch_bytes_max + 1) as u64;
-        if reader.by_ref().take(limit).read_until(b'\n', &mut chunk.bytes)? == 0 {
-            break;
+impl Sending<'_> {
+    /// Sends a batch; in halves where it is too large for the limits of the server.
+    fn send(&mut self, batch: &[Item]) -> anyhow::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
         }
-        *line_number += 1;
-        let line = chunk.bytes[start..].trim_ascii();
-        if line.is_empty() {
-            chunk.bytes.truncate(start);
-            continue;
+        let body: Vec<u8> = batch.iter().flat_map(|item| &item.text).copied().collect();
+        let headers = [("Content-Type", KEYED)];
+        let answer = self.client.persistently(|client| client.post(&self.url, &headers, &body))?;
+        match (answer.status, batch) {
+            (413, [only]) => {
+                self.refused(only.line, "it is larger than the server takes");
+                Ok(())
+            }
+            (413, _) => {
+                let (one, other) = batch.split_at(batch.len() / 2);
+                self.send(one)?;
+                self.send(other)
+            }
+            _ => self.judge(batch, answer),
         }
-        if chunk.bytes.last() != Some(&b'\n') {
-            chunk.bytes.push(b'\n');
-        }
-        chunk.lines.push(*line_number);
     }
-    Ok(Some(chunk).filter(|chunk| !chunk.lines.is_empty()))
+
+    fn judge(&mut self, batch: &[Item], answer: Answer) -> anyhow::Result<()> {
+        // 400 has results too, where it says that every document of the batch was refused.
+        let answer: BatchAnswer = match answer.json() {
+            Ok(results) if answer.status == 400 => results,
+            _ => answer.success(&format!("send documents of {}", self.name))?.json()?,
+        };
+        if answer.results.len() != batch.len() {
+            anyhow::bail!("the server answered {} of {}", answer.results.len(), batch.len());
+        }
+        for (result, item) in answer.results.iter().zip(batch) {
+            if !result["MessageId"].is_string() {
+                self.refused(item.line, &item.refusal(result));
+            } else if result["replayed"] == true {
+                self.tally.there += 1;
+            } else {
+                self.tally.new += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, line: u64, why: &str) {
+        self.tally.refused += 1;
+        report::say(format_args!("{}:{line}: {why}", self.name));
+    }
 }
 
-fn send_chunk(
-    client: &Client,
-    args: &SendArgs,
-    path: &Path,
-    chunk: &Chunk,
-    key: &str,
-    tally: &mut Tally,
-) -> anyhow::Result<()> {
-    let url = format!("/api/save/batch?stream={}", encode(&args.stream));
-    let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", key)];
-    let answer = client.persistently(|client| client.post(&url, &headers, &chunk.bytes))?;
-    // 400 has results too, where it says that every document of the batch was refused.
-    let results: BatchAnswer = match answer.json() {
-        Ok(results) if answer.status == 400 => results,
-        _ => answer.success("send documents")?.json()?,
-    };
-    for (result, line) in results.results.iter().zip(&chunk.lines) {
-        if result["MessageId"].is_string() {
-            tally.accepted += 1;
-            continue;
-        }
-        tally.refused += 1;
-        let detail = result["detail"].as_str().unwrap_or("refused");
-        report::say(format_args!("{}:{line}: {detail}", path.display()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_request_has_the_document_byte_for_byte() {
+        let item = Item::new(7, "k", b"{ \"a\":1}");
+        assert_eq!(item.text, b"{\"key\":\"k\",\"document\":{ \"a\":1}}\n");
+        assert_eq!(&item.text[item.document], b"{ \"a\":1}");
     }
-    Ok(())
+
+    #[test]
+    fn a_fault_is_told_by_its_place_in_the_document() {
+        let refused = json!({"code": "JsonInvalid", "detail": "at byte 99"});
+        let alone = Rejection::JsonInvalid(json::check(b"[1,]", 8).unwrap_err()).to_string();
+        assert_eq!(Item::new(1, "key", b"[1,]").refusal(&refused), alone);
+        let other = json!({"code": "KeyConflict", "detail": "another body"});
+        assert_eq!(Item::new(1, "key", b"[1]").refusal(&other), "another body");
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Role {
     Secrets,
     /// Commands that look into the data directory, or ask the server that runs on it.
     Directory,
+    /// Those of them that take days, which begin in a time zone.
+    Days,
     /// Commands for AWS.
     Deploy,
     /// Commands that read no settings.
@@ -37,7 +39,7 @@ pub(crate) enum Role {
 }
 
 use Role::{
-    Config, Deploy, Directory, Edge, Engines, Nothing, Persist, Secrets, Serve, Summarize, Up,
+    Config, Days, Deploy, Directory, Edge, Engines, Nothing, Persist, Secrets, Serve, Summarize, Up,
 };
 
 impl Role {
@@ -51,8 +53,9 @@ impl Role {
             "summarize" => Summarize,
             "export" | "restore" | "migrate" => Engines,
             "token" => Secrets,
-            "status" | "reload" | "zone" | "send" | "get" | "list" | "tail" | "file"
-            | "streams" | "dead-letters" | "redrive" | "replay" | "fsck" => Directory,
+            "status" | "reload" | "zone" | "send" | "get" | "file" | "streams" | "dead-letters"
+            | "redrive" | "fsck" => Directory,
+            "list" | "tail" | "replay" => Days,
             "template" | "plan" | "deploy" | "destroy" => Deploy,
             "bench" | "completions" => Nothing,
             "config" => Config,
@@ -74,7 +77,7 @@ impl Role {
             Persist => Some("`inlet persist`"),
             Summarize => Some("`inlet summarize`"),
             Deploy => Some("`inlet deploy`"),
-            Engines | Secrets | Directory | Nothing | Config => None,
+            Engines | Secrets | Directory | Days | Nothing | Config => None,
         }
     }
 }
@@ -150,8 +153,10 @@ mod tests {
     use super::super::settings::SETTINGS;
     use super::*;
 
-    const ROLES: [Role; 11] =
-        [Up, Edge, Serve, Persist, Summarize, Engines, Secrets, Directory, Deploy, Nothing, Config];
+    const ROLES: [Role; 12] = [
+        Up, Edge, Serve, Persist, Summarize, Engines, Secrets, Directory, Days, Deploy, Nothing,
+        Config,
+    ];
 
     fn sources(name: &'static str, variable: bool) -> Sources {
         let flags = (!variable).then(|| (name, "1".to_owned()));

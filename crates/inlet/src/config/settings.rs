@@ -12,7 +12,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::memory;
 use super::role::Role::{
-    self, Deploy, Directory, Edge, Engines, Persist, Secrets, Serve, Summarize, Up,
+    self, Days, Deploy, Directory, Edge, Engines, Persist, Secrets, Serve, Summarize, Up,
 };
 use super::sources::{ConfigError, Sources};
 
@@ -56,7 +56,7 @@ const fn list(
 const IDLE_S_MAX: u64 = 86_400;
 
 /// Every command that reads a data directory.
-const ALL: &[Role] = &[Up, Edge, Serve, Persist, Summarize, Engines, Secrets, Directory];
+const ALL: &[Role] = &[Up, Edge, Serve, Persist, Summarize, Engines, Secrets, Directory, Days];
 /// Commands that open the store and the bucket.
 const STORES: &[Role] = &[Up, Serve, Persist, Summarize, Engines];
 /// Commands that listen for requests.
@@ -116,7 +116,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("mint_keys", "BOOL", EDGES, "false", "The edge gives documents without an Idempotency-Key one, to send them again"),
     setting("summary_cron", "CRON", &[Up, Summarize], "0 6 * * 1", "When the weekly summary is written"),
     setting("backups_max", "N", &[Up, Summarize], "8", "The most weekly backups that are kept; 0 for all"),
-    setting("time_zone", "ZONE", &[Up, Persist, Summarize, Engines], "UTC", "The time zone of days, weeks and summary_cron"),
+    setting("time_zone", "ZONE", &[Up, Persist, Summarize, Engines, Secrets, Days], "UTC", "The time zone of days, weeks and summary_cron"),
     setting("log_format", "FORMAT", &[Up, Edge, Serve, Persist, Engines], "text", "The form of log lines on stderr: text or json"),
     setting("log_level", "FILTER", &[Up, Edge, Serve, Persist, Engines], "info", "The log lines to write: error, warn, info, debug, trace, off, or a filter"),
 ];

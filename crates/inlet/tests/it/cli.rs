@@ -67,9 +67,9 @@ fn documents_are_sent_listed_read_and_exported_from_the_command_line() {
     let lines: String = (0..1_234).map(|n| format!("{{\"n\": {n}}}\n")).collect();
     std::fs::write(directory.path().join("orders.ndjson"), &lines).unwrap();
     let sent = ours(&["send", "orders.ndjson", "--stream", "orders"]);
-    assert_eq!(sent, "1234 accepted, 0 refused\n");
+    assert_eq!(sent, "1234 new, 0 already there, 0 refused\n");
     let again = ours(&["send", "orders.ndjson", "--stream", "orders"]);
-    assert_eq!(again, "1234 accepted, 0 refused\n", "sent again, each gives the same receipt");
+    assert_eq!(again, "0 new, 1234 already there, 0 refused\n");
     server.wait_until_drained();
 
     let streams = ours(&["streams", "--json"]);
@@ -110,7 +110,7 @@ fn a_refused_line_is_named_and_the_others_are_sent() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("mixed.ndjson:2:"), "{stderr}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "2 accepted, 1 refused\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "2 new, 0 already there, 1 refused\n");
     server.wait_until_drained();
 }
 

@@ -4,6 +4,7 @@
 
 mod backups;
 mod bad_input;
+mod benching;
 mod cli;
 #[cfg(feature = "deploy")]
 mod deploy;
@@ -19,7 +20,10 @@ mod lifecycle;
 mod load;
 mod logs;
 mod owner;
+mod reading;
 mod remote;
+mod replaying;
+mod sending;
 mod server;
 mod settings;
 mod signals;

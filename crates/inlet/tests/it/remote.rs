@@ -5,56 +5,89 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use crate::server::{PATIENCE, Server, TOKEN, inlet};
 
-/// A server of somebody else, who notes what is sent to it and answers always the same.
+/// A server of somebody else, who notes what is sent to it.
 pub(crate) struct Stranger {
     pub(crate) url: String,
-    heads: Receiver<String>,
+    requests: Receiver<Request>,
+}
+
+/// A request as a stranger saw it.
+pub(crate) struct Request {
+    pub(crate) at: Instant,
+    /// In small letters.
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Stranger {
-    /// Answers with `head` and an empty object.
-    pub(crate) fn answering(head: &'static str) -> Self {
+    /// Answers always with `head`, and an empty object.
+    pub(crate) fn answering(head: &str) -> Self {
+        let head = head.to_owned();
+        Self::with(move |_, _| head.clone())
+    }
+
+    /// Answers the `n`th request, from 0, with the head that `answer` gives for it.
+    pub(crate) fn with(answer: impl Fn(usize, &Request) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (noted, heads) = channel();
+        let (noted, requests) = channel();
         // It ends with the test: nobody waits for it.
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (n, stream) in listener.incoming().enumerate() {
                 let mut stream = BufReader::new(stream.unwrap());
-                let mut head_of_request = String::new();
-                while !head_of_request.ends_with("\r\n\r\n") {
-                    if stream.read_line(&mut head_of_request).unwrap() == 0 {
-                        break;
-                    }
-                }
-                let length = head_of_request.lines().find_map(|line| {
-                    let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length")
-                        .then(|| value.trim().parse().unwrap())
-                });
-                stream.by_ref().take(length.unwrap_or(0)).read_to_end(&mut Vec::new()).unwrap();
-                let answer = format!(
+                let Some(request) = Request::read(&mut stream) else { continue };
+                let head = answer(n, &request);
+                let text = format!(
                     "HTTP/1.1 {head}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
                 );
-                stream.get_mut().write_all(answer.as_bytes()).unwrap();
-                if noted.send(head_of_request).is_err() {
+                stream.get_mut().write_all(text.as_bytes()).unwrap();
+                if noted.send(request).is_err() {
                     return;
                 }
             }
         });
-        Self { url, heads }
+        Self { url, requests }
     }
 
-    /// The head of the next request, in small letters.
+    /// The next request.
+    pub(crate) fn request(&self) -> Request {
+        self.requests.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The head of the next request.
     pub(crate) fn next(&self) -> String {
-        self.heads.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase()
+        self.request().head
+    }
+
+    /// All requests that came until now.
+    pub(crate) fn all(&self) -> Vec<Request> {
+        self.requests.try_iter().collect()
     }
 
     fn saw_nothing(&self) -> bool {
-        self.heads.try_recv().is_err()
+        self.requests.try_recv().is_err()
+    }
+}
+
+impl Request {
+    fn read(stream: &mut impl BufRead) -> Option<Self> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).unwrap() == 0 {
+                return None;
+            }
+        }
+        let at = Instant::now();
+        head.make_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = String::new();
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        stream.take(length).read_to_string(&mut body).unwrap();
+        Some(Self { at, head, body })
     }
 }
 
@@ -97,11 +130,8 @@ fn the_token_of_a_directory_is_sent_to_its_own_server_alone() {
 fn no_token_follows_a_redirect_to_another_place() {
     let directory = tempfile::tempdir().unwrap();
     let target = Stranger::answering("200 OK");
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    drop(listener);
-    let head: &'static str =
-        Box::leak(format!("307 Temporary Redirect\r\nLocation: {}/x", target.url).into_boxed_str());
-    let sending = Stranger::answering(head);
+    let redirect = format!("307 Temporary Redirect\r\nLocation: {}/x", target.url);
+    let sending = Stranger::answering(&redirect);
     for arguments in [&["list"][..], &["redrive"], &["file", "get", "x"]] {
         let arguments = [arguments, &["--url", &sending.url, "--token", "inlet_given"]].concat();
         let said = refused(directory.path(), &arguments);

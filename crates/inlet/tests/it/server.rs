@@ -74,18 +74,26 @@ impl Server {
 
     /// The same by a command that is not complete yet.
     pub(crate) fn start_command(
+        command: Command,
+        role: &str,
+        data: &Path,
+        flags: &[&str],
+        token: Option<&str>,
+    ) -> Self {
+        let free = "127.0.0.1:0";
+        let doors = ["--https", free, "--http", free, "--plain", free];
+        Self::start_bare(command, role, data, &[&doors, flags].concat(), token)
+    }
+
+    /// The same with no door but those of the flags.
+    pub(crate) fn start_bare(
         mut command: Command,
         role: &str,
         data: &Path,
         flags: &[&str],
         token: Option<&str>,
     ) -> Self {
-        command
-            .args([role, "--https", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .args(["--plain", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(flags)
-            .stdout(Stdio::piped());
+        command.arg(role).arg("--data").arg(data).args(flags).stdout(Stdio::piped());
         if let Some(token) = token {
             command.env("INLET_TOKEN", token);
         }

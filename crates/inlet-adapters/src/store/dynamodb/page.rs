@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use inlet_core::document::StoredDocument;
-use inlet_core::failure::Failure;
-use inlet_core::id::DocumentId;
+use inlet_core::document::{StoredDocument, StreamName, Timestamp};
+use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Page, PageQuery};
 
 use super::DynamoStore;
@@ -12,7 +12,7 @@ use super::attributes::find_text;
 use super::lane::chapter_of;
 use super::record::{Record, Stored};
 use super::span::{
-    CHAPTER_SPANS, Entry, Head, LANES_KEY, Places, Span, chapter_partition, read_chapter,
+    self, CHAPTER_SPANS, Entry, Head, LANES_KEY, Places, Span, chapter_partition, read_chapter,
 };
 use super::table::Range;
 
@@ -22,6 +22,10 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 const FETCH_MAX: usize = 100;
 /// How many spans one call reads at most.
 const SPANS_MAX: usize = 200;
+/// How many documents are looked at for an id that begins so.
+const IDS_SEEN_MAX: usize = 20_000;
+/// How far the clock that made an id may be from the one that noted the reception, in microseconds.
+const CLOCKS_DIFFER_US: i64 = 60_000_000;
 
 /// A document that a span names: where it is, and where a reader stands behind it.
 struct Candidate {
@@ -68,6 +72,92 @@ pub(super) async fn page(
     let next = if next.is_empty() { query.after.clone() } else { Some(next) };
     let next = if items.is_empty() && query.after.is_none() { None } else { next };
     Ok(Page { items, next, more: false })
+}
+
+/// The cursor behind which the newest documents of a stream are: the newest of all lanes are among
+/// the newest of each.
+pub(super) async fn cursor_of_last(
+    store: &DynamoStore,
+    stream: Option<&StreamName>,
+    count: usize,
+) -> Result<Option<String>, Failure> {
+    let heads = store.heads().await?;
+    if count == 0 {
+        return Ok(span::cursor(&heads));
+    }
+    let mut newest = Vec::new();
+    for (lane, head) in &heads {
+        let (mut end, mut found) = (head.next, 0);
+        while end > 0 && found < count {
+            let range = Range {
+                partition: Span::partition(*lane, stream),
+                from: Some(Span::sort_key(0)),
+                to: Some(Span::sort_key(end - 1)),
+                limit: i32::try_from(count.clamp(8, SPANS_MAX)).ok(),
+                is_reversed: true,
+            };
+            let (items, more) = store.table.query(&range).await?;
+            for item in &items {
+                let Span { n, at_us, entries } = Span::read(item)?;
+                newest.extend((0..entries.len()).map(|index| (at_us, *lane, n, index)));
+                (end, found) = (n, found + entries.len());
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+    if newest.len() <= count {
+        return Ok(None);
+    }
+    newest.sort_unstable();
+    let mut places = Places::default();
+    for (lane, head) in &heads {
+        places.set(*lane, (head.next, 0));
+    }
+    // From the newest to the oldest, so that the oldest of a lane says where it begins.
+    for (_, lane, n, index) in newest.into_iter().rev().take(count) {
+        places.set(lane, (n, index));
+    }
+    Ok(Some(places.write()))
+}
+
+/// Ids of documents without a key that begin so: they were received when their id says, but for
+/// clocks that differ.
+pub(super) async fn ids(
+    store: &DynamoStore,
+    prefix: &IdPrefix,
+    limit: usize,
+) -> Result<Vec<DocumentId>, Failure> {
+    let (from, to) = prefix.received();
+    let query = PageQuery {
+        from: Some(Timestamp::from_micros(from.as_micros().saturating_sub(CLOCKS_DIFFER_US))),
+        to: Some(Timestamp::from_micros(to.as_micros().saturating_add(CLOCKS_DIFFER_US))),
+        ..PageQuery::default()
+    };
+    let mut readers = Readers::open(store, &query, &Places::default()).await?;
+    let (mut found, mut seen) = (Vec::new(), 0);
+    loop {
+        let candidates = readers.next(FETCH_MAX, usize::MAX).await?;
+        if candidates.is_empty() {
+            break;
+        }
+        seen += candidates.len();
+        if seen > IDS_SEEN_MAX {
+            return Err(Failure::new(FailureKind::Refused, "find ids in", "the table")
+                .because("too many documents were received at that time")
+                .hint("give more digits of the id"));
+        }
+        let begin_so = candidates.into_iter().filter(|it| prefix.is_of(&it.entry.id)).collect();
+        for (candidate, stored) in fetch(store, begin_so).await? {
+            if stored.is_some() {
+                found.push(candidate.entry.id);
+            }
+        }
+    }
+    found.sort_unstable();
+    found.truncate(limit);
+    Ok(found)
 }
 
 /// The documents of the candidates, in order; none for one that is no longer there, or has
@@ -198,6 +288,7 @@ impl Reader {
                 from: Some(Span::sort_key(self.place.0)),
                 to: Some(Span::sort_key(last)),
                 limit: i32::try_from(count.clamp(8, SPANS_MAX)).ok(),
+                is_reversed: false,
             };
             let (items, more) = store.table.query(&range).await?;
             for item in &items {

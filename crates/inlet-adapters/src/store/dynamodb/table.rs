@@ -37,6 +37,8 @@ pub(super) struct Range {
     pub(super) to: Option<String>,
     /// How many at most.
     pub(super) limit: Option<i32>,
+    /// In the order from the last sort key to the first.
+    pub(super) is_reversed: bool,
 }
 
 /// Why a transaction did not come about. Nothing of it is there.
@@ -117,6 +119,7 @@ impl Table {
             .consistent_read(true)
             .key_condition_expression(condition)
             .set_expression_attribute_values(Some(values))
+            .scan_index_forward(!range.is_reversed)
             .set_limit(range.limit);
         let output = call.send().await;
         let output = output.map_err(|error| self.failure("query the table", &error))?;

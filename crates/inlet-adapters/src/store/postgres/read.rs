@@ -4,7 +4,7 @@
 
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
 use inlet_core::document::{StoredDocument, StreamName, Timestamp};
-use inlet_core::id::DocumentId;
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId, StreamFigures};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -115,6 +115,50 @@ pub(super) async fn page(
         }
         after = last;
     }
+}
+
+/// The position of the document before the last `count` of a stream, as a page's cursor.
+pub(super) async fn cursor_of_last(
+    client: &Client,
+    stream: Option<&StreamName>,
+    count: usize,
+) -> Result<Option<String>, Fault> {
+    let skipped = i64::try_from(count).unwrap_or(i64::MAX);
+    // Two statements, so that each is answered from an index of its own.
+    let row = match stream.map(StreamName::as_str) {
+        None => {
+            let sql = "SELECT position FROM inlet.documents ORDER BY position DESC
+                LIMIT 1 OFFSET $1";
+            client.query_typed_opt(sql, &[(&skipped, Type::INT8)]).await?
+        }
+        Some(stream) => {
+            let sql = "SELECT position FROM inlet.documents WHERE stream = $2
+                ORDER BY position DESC LIMIT 1 OFFSET $1";
+            let values: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&skipped, Type::INT8), (&stream, Type::TEXT)];
+            client.query_typed_opt(sql, &values).await?
+        }
+    };
+    row.map(|row| Ok(row.try_get::<_, i64>(0)?.to_string())).transpose()
+}
+
+/// Ids of documents that begin so, in their order.
+pub(super) async fn ids(
+    client: &Client,
+    prefix: &IdPrefix,
+    limit: usize,
+) -> Result<Vec<DocumentId>, Fault> {
+    let sql = "SELECT id FROM inlet.documents WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3";
+    let (first, last) = (Id::from(prefix.first()), Id::from(prefix.last()));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let bounds: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&first, Type::UUID), (&last, Type::UUID), (&limit, Type::INT8)];
+    let rows = client.query_typed(sql, &bounds).await?;
+    let id = |row: &Row| {
+        let Id(bytes) = row.try_get(0)?;
+        Ok(DocumentId::from_bytes(bytes))
+    };
+    rows.iter().map(id).collect()
 }
 
 /// A page of dead letters behind the position `position`, which `after` is the text of.

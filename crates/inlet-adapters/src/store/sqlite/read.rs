@@ -1,8 +1,8 @@
 //! What is read: documents, dead letters, cursors.
 
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::StoredDocument;
-use inlet_core::id::DocumentId;
+use inlet_core::document::{StoredDocument, StreamName};
+use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params, params_from_iter};
 
@@ -106,6 +106,47 @@ pub(super) fn page(
         }
         after = last;
     }
+}
+
+/// The position of the document before the last `count` of a stream, as a page's cursor.
+pub(super) fn cursor_of_last(
+    connection: &Connection,
+    stream: Option<&StreamName>,
+    count: usize,
+) -> rusqlite::Result<Option<String>> {
+    let skipped = i64::try_from(count).unwrap_or(i64::MAX);
+    let position = |row: &Row<'_>| Ok(row.get::<_, i64>(0)?.to_string());
+    let found = match stream {
+        None => connection
+            .prepare_cached(
+                "SELECT position FROM documents ORDER BY position DESC LIMIT 1 OFFSET ?1",
+            )?
+            .query_row([skipped], position),
+        Some(stream) => connection
+            .prepare_cached(
+                "SELECT d.position FROM documents d JOIN streams s ON s.stream_id = d.stream_id
+                 WHERE s.name = ?2 ORDER BY d.position DESC LIMIT 1 OFFSET ?1",
+            )?
+            .query_row(params![skipped, stream.as_str()], position),
+    };
+    found.optional()
+}
+
+/// Ids of documents that begin so, in their order.
+pub(super) fn ids(
+    connection: &Connection,
+    prefix: IdPrefix,
+    limit: usize,
+) -> rusqlite::Result<Vec<DocumentId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM documents WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (first, last) = (prefix.first(), prefix.last());
+    let found = statement.query_map(params![first.as_bytes(), last.as_bytes(), limit], |row| {
+        Ok(DocumentId::from_bytes(row.get(0)?))
+    })?;
+    found.collect()
 }
 
 /// A page of dead letters behind the position `position`, which `after` is the text of.

@@ -30,6 +30,9 @@ const HTTP_DATE: &str = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-3][0-9] \
     [0-2][0-9]:[0-5][0-9]:[0-5][0-9] GMT";
 /// 32 bytes in base64: the last digit has no bits that stand for nothing.
 const BASE64_OF_32: &str = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=";
+/// The beginning of an id, with all hyphens that stand in it or with none.
+const ID_PREFIX: &str = "[0-9A-Fa-f]{8}([0-9A-Fa-f]{0,24}|(-[0-9A-Fa-f]{4}){0,2}-[0-9A-Fa-f]{0,4}|\
+    (-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{0,12})";
 /// The key of a file: segments with `/` between them, of at most 255 bytes each and 1,018 in all.
 /// A character may take four bytes, so beyond ASCII the lengths are a quarter of that.
 const FILE_KEY: &str = "(?=[ -~]{1,1018}$|.{1,254}$)(?!(\\.{1,2}|\\.inlet)(/|$))\
@@ -73,8 +76,12 @@ pub(super) fn schema(name: &str, endpoint: Endpoint) -> Value {
         ),
         "Idempotency-Key" => text("[!-~]([ -~]*[!-~])?", "order-17"),
         "key" => text(FILE_KEY, "2026/video.mp4"),
+        "prefix" if endpoint == Endpoint::Documents => text(ID_PREFIX, "019aa2f0-11"),
         "prefix" => text("(?=[ -~]{0,1018}$|.{0,254}$)[^\\u0000-\\u001f\\u007f-\\u009f]*", "2026/"),
         "name" => text("[A-Za-z0-9._@-]{1,64}", "warehouse"),
+        "last" if endpoint == Endpoint::Documents => {
+            json!({"type": "integer", "minimum": 0, "examples": [20]})
+        }
         "last" => json!({"type": "string", "enum": ["true", "false"]}),
         "uploads" => json!({"type": "string", "enum": [""]}),
         "uploadId" => json!({"type": "string", "pattern": "^[!-~]+$"}),
@@ -117,6 +124,7 @@ pub(super) fn schema(name: &str, endpoint: Endpoint) -> Value {
         "cursor" if endpoint != Endpoint::Files => Some((1, CURSOR_BYTES_MAX)),
         "Idempotency-Key" => Some((1, KEY_BYTES_MAX)),
         "key" | "cursor" => Some((1, FILE_KEY_BYTES_MAX)),
+        "prefix" if endpoint == Endpoint::Documents => Some((8, 36)),
         "prefix" => Some((0, FILE_KEY_BYTES_MAX)),
         "uploadId" => Some((1, UPLOAD_ID_BYTES_MAX)),
         "Content-Type" => Some((1, 255)),

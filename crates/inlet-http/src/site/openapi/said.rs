@@ -37,7 +37,9 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
                 accepted or refused by itself, and `results` says so in their order: a receipt \
                 without its body, or a problem with the item's `index`. With an Idempotency-Key \
                 the document at index n (from 0) has the key KEY#n; one that was there before has \
-                `replayed`.",
+                `replayed`. In application/vnd.inlet.keyed+ndjson each line has a key and a \
+                document, {\"key\":\"KEY\",\"document\":DOCUMENT}, and is taken as if it had been \
+                sent alone with that key.",
             answers: &[
                 (202, "All are safe"),
                 (207, "Some were refused"),
@@ -65,7 +67,9 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
         Endpoint::Documents => plain(
             "Gives documents in the order they were stored, newest last. A page ends early where \
              its bodies come to some 8 MiB; `more` says whether there was more, and `next` is the \
-             cursor of what follows, also of what is still to come.",
+             cursor of what follows, also of what is still to come. With `last` it gives the newest \
+             ones, with `last=0` the cursor of what is still to come; with `prefix` those whose \
+             ids begin so.",
             &[(200, "A page: documents, next, more")],
         ),
         Endpoint::Streams => plain(
@@ -199,7 +203,10 @@ pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
         "stream" => "The stream: 1 to 64 of A-Z a-z 0-9 _ -, not beginning with -",
         "id" => "The document's id: the MessageId of its receipt",
         "name" => "The name of the token",
-        "last" => "`true` also revokes the last token that may administer",
+        "last" => {
+            "How many of the newest; of tokens: `true` also revokes the last that may \
+            administer"
+        }
         "week" => "An ISO 8601 week as in 2026-W47, with .json or .html or without",
         "view" => "`full` gives the document and what is known about it as JSON",
         "from" => "Received at this moment or later (RFC 3339)",
@@ -214,7 +221,7 @@ pub(in crate::site) fn parameter_text(name: &str) -> &'static str {
         "key" => {
             "The key of the file: segments with / between them, none empty, `.`, `..` or `.inlet`"
         }
-        "prefix" => "What the keys begin with",
+        "prefix" => "What the keys begin with, or at least 8 digits that the ids begin with",
         "uploads" => "Begins an upload in parts; it has no value",
         "uploadId" => "The upload that was begun",
         "partNumber" => "The number of the part, from 1 to 10,000; the file has them in this order",

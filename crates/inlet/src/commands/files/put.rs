@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use super::{path as url_path, progress_bar};
 use crate::client::{Client, encode};
 use crate::report::{self, Hinted};
+use crate::state::Note;
 
 /// The size of a part, in bytes, while no more than [`PARTS_MAX`] of them are needed; what is not
 /// larger is put in one request. One part is held in memory.
@@ -109,15 +110,15 @@ pub(super) fn run(
         part_bytes,
         upload: String::new(),
     };
-    let note = note_path(&wanted);
-    let (upload, there) = match go_on(client, &wanted, note.as_deref()) {
+    let note = note_of(&wanted);
+    let (upload, there) = match go_on(client, &wanted, note.as_ref()) {
         Some(found) => found,
         None => {
             let begin = format!("{}?uploads", url_path(key));
             let answer = client.persistently(|client| client.post(&begin, &headers, b""))?;
             let begun: Begun = answer.success(&attempted)?.json()?;
             if let Some(note) = &note {
-                write_note(note, &Noted { upload: begun.upload.clone(), ..wanted });
+                note.write(&Noted { upload: begun.upload.clone(), ..wanted });
             }
             (begun.upload, Parts::default())
         }
@@ -128,7 +129,7 @@ pub(super) fn run(
         .persistently(|client| client.post_patiently(&place, &[], b""))?
         .success(&attempted)?;
     if let Some(note) = note {
-        drop(fs::remove_file(note));
+        note.remove();
     }
     bar.finish_and_clear();
     made.json()
@@ -173,8 +174,8 @@ fn read_part(opened: &mut File, file: &Path, bytes: u64) -> anyhow::Result<Vec<u
 }
 
 /// The upload that was begun for just this, and the parts that the server has of it.
-fn go_on(client: &Client, wanted: &Noted, note: Option<&Path>) -> Option<(String, Parts)> {
-    let noted: Noted = serde_json::from_slice(&fs::read(note?).ok()?).ok()?;
+fn go_on(client: &Client, wanted: &Noted, note: Option<&Note>) -> Option<(String, Parts)> {
+    let noted: Noted = note?.read()?;
     let upload = noted.upload.clone();
     if (Noted { upload: String::new(), ..noted }) != *wanted {
         return None;
@@ -186,23 +187,8 @@ fn go_on(client: &Client, wanted: &Noted, note: Option<&Path>) -> Option<(String
     Some((upload, parts))
 }
 
-fn write_note(note: &Path, noted: &Noted) {
-    let written = note
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(note, serde_json::to_vec(noted).unwrap_or_default()));
-    if let Err(error) = written {
-        let note = note.display();
-        report::say(format_args!("if it breaks off it can't be gone on with: {note}: {error}"));
-    }
-}
-
-/// Where a put is noted: `inlet/uploads/` in the user's state directory.
-/// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>.
-fn note_path(wanted: &Noted) -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let directory = state.filter(|path| path.is_absolute()).or_else(home)?.join("inlet/uploads");
+/// The note of a put: of this file, to this server, under this key.
+fn note_of(wanted: &Noted) -> Option<Note> {
     let subject = format!("{}\0{}\0{}", wanted.server, wanted.key, wanted.file.display());
-    Some(directory.join(format!("{}.json", &hex(&Sha256::digest(subject))[..32])))
+    Note::of("uploads", &subject)
 }

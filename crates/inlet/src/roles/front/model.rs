@@ -1,5 +1,6 @@
 //! What instances answer, as the edge is told: their own table of routes.
 
+use inlet_core::accept::KEYED;
 use inlet_core::limits::Limits;
 use inlet_edge::firewall::Route;
 use inlet_http::routes::{self, BodyLimit, Endpoint, ROUTES};
@@ -30,6 +31,7 @@ fn content_types(body: BodyLimit) -> Vec<String> {
             "application/*+json",
             "application/x-ndjson",
             "application/jsonl",
+            KEYED,
         ],
     };
     types.iter().map(|kind| (*kind).to_owned()).collect()
