@@ -1,13 +1,45 @@
-//! What adapters on files share: how an error of the file system is told, and how a name is made
-//! to last.
+//! Shared by adapters on files: mapping I/O errors to `Failure`, syncing directories, and noticing
+//! that a path leads elsewhere than it did.
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use inlet_core::document::hex;
 use inlet_core::failure::{Failure, FailureKind};
 use rustix::io::Errno;
+
+/// A path and the file or directory that it led to when it was opened. What is written to one that
+/// was removed, renamed, replaced or unmounted since is nowhere after a restart.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// Where `path` leads now.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let there = std::fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: there.dev(), inode: there.ino() })
+    }
+
+    /// Fails as [`FailureKind::Missing`] where the path leads elsewhere than it did, or nowhere.
+    pub(crate) fn check(&self, attempted: &'static str) -> Result<(), Failure> {
+        let Self { path, device, inode } = self;
+        match std::fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (*device, *inode) => return Ok(()),
+            // A path that may not be looked up is not one that is gone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            _ => {}
+        }
+        Err(Failure::new(FailureKind::Missing, attempted, path.display().to_string())
+            .because("it was removed, renamed, replaced or unmounted since it was opened")
+            .hint("put it back, or stop Inlet and start it with what is there now"))
+    }
+}
 
 /// The failure that `error` is, while `attempted` was tried on `path`.
 pub(crate) fn failure(error: io::Error, attempted: &'static str, path: &Path) -> Failure {

@@ -6,6 +6,6 @@ mod log;
 mod sqs;
 
 #[cfg(feature = "embedded")]
-pub use log::{LogQueue, LogQueueOptions};
+pub use log::{LogDirectory, LogQueue, LogQueueOptions, LossNote, MissingLog, StoreView};
 #[cfg(feature = "aws")]
 pub use sqs::{Redrive, SqsCalls, SqsMessage, SqsOptions, SqsQueue};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp as JiffTimestamp;
@@ -65,6 +66,12 @@ impl Timestamp {
         };
         let is_it = is_moment && is_fraction && is_zone && !moment.starts_with(b"9999");
         if is_it { text.parse().ok() } else { None }
+    }
+
+    /// The time from `earlier` to this moment; zero where it is later, because the clock went back.
+    pub fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
     /// The same moment as the calendar library's type; moments outside its range (the years

@@ -88,6 +88,27 @@ pub fn decode(bytes: &Bytes) -> Result<Document, DecodeError> {
     })
 }
 
+/// The ids of the envelopes whose heads are whole somewhere in `bytes`, in order: for bytes that
+/// were set aside because something in them is damaged.
+pub fn find_ids(bytes: &[u8]) -> Vec<DocumentId> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let mut ids = Vec::new();
+    let mut from = 0;
+    while let Some(at) = memchr::memchr(VERSION, &bytes[from..]) {
+        let start = from + at;
+        from = start + 1;
+        if let Some(id) = bytes.get(start + 1..start + 17)
+            && let Ok(id) = <[u8; 16]>::try_from(id)
+            && DocumentId::from_bytes(id).is_ours()
+            && decode(&bytes.slice(start..)).is_ok()
+        {
+            ids.push(DocumentId::from_bytes(id));
+            from = start + FIXED_BYTES;
+        }
+    }
+    ids
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +136,24 @@ mod tests {
         for length in 0..whole.len() - document(None).body.len() {
             assert!(decode(&whole.slice(..length)).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn ids_are_found_in_bytes_in_which_something_is_damaged() {
+        let documents: Vec<Document> = (0..3)
+            .map(|n| Document { id: DocumentId::mint(Timestamp::from_micros(n)), ..document(None) })
+            .collect();
+        let mut bytes = vec![1; 40];
+        for document in &documents {
+            bytes.extend([9; 21]);
+            bytes.extend(encode(document));
+        }
+        let found = find_ids(&bytes);
+        assert_eq!(found, documents.iter().map(|document| document.id).collect::<Vec<_>>());
+        // Of the second one the id itself is damaged.
+        let at = bytes.windows(16).position(|bytes| bytes == documents[1].id.as_bytes()).unwrap();
+        bytes[at + 3] ^= 1;
+        assert_eq!(find_ids(&bytes), [documents[0].id, documents[2].id]);
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl DocumentId {
     /// A new id for a document without a key, received at `now`.
     pub fn mint(now: Timestamp) -> Self {
         let mut id: [u8; 16] = rand::rng().random();
-        let millis = now.as_millis().to_be_bytes();
+        // An id can't be older than the epoch, nor can a clock that is.
+        let millis = now.as_millis().max(0).to_be_bytes();
         id[..6].copy_from_slice(&millis[2..]);
         seal(id, 0x70)
     }
@@ -71,6 +72,14 @@ impl DocumentId {
     /// The id of an item of a batch, by the key that [`IdempotencyKey::of_item`] made for it.
     pub fn derive_item(stream: &StreamName, key: &IdempotencyKey) -> Self {
         hashed(KEYS, stream, key)
+    }
+
+    /// When the document with this id was accepted, to the millisecond, by the clock of then; nothing
+    /// for an id that follows from a key.
+    pub fn accepted(&self) -> Option<Timestamp> {
+        let bytes = &self.0;
+        let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
+        (bytes[6] >> 4 == 7).then(|| Timestamp::from_micros(millis * 1_000))
     }
 
     /// Whether Inlet can have made this id: true for all it made, and for one in 65,536 of all
@@ -253,6 +262,7 @@ mod tests {
         assert_eq!(id.to_string().parse::<DocumentId>().unwrap(), id);
         assert_eq!(id.to_string().to_uppercase().parse::<DocumentId>().unwrap(), id);
         assert_eq!(&id.to_string()[14..15], "7");
+        assert_eq!(id.accepted(), Some(Timestamp::from_micros(1_795_226_598_000_000)));
     }
 
     #[test]
@@ -311,6 +321,7 @@ mod tests {
         assert_eq!(DocumentId::derive(&orders, &key), DocumentId::derive(&orders, &key));
         assert_ne!(DocumentId::derive(&orders, &key), DocumentId::derive(&returns, &key));
         assert!(DocumentId::derive(&orders, &key).is_ours());
+        assert_eq!(DocumentId::derive(&orders, &key).accepted(), None);
         // Fixed for good: a deployment on many machines, and every version, gives this id.
         assert_eq!(
             DocumentId::derive(&orders, &key).to_string(),

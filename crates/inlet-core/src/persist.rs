@@ -38,8 +38,6 @@ pub struct PersistReport {
     pub dead: u64,
     /// Documents that had been erased.
     pub erased: u64,
-    /// For how long the oldest of them had waited; nothing where nothing came.
-    pub lag: Duration,
 }
 
 /// What persisting needs: where from, where to, and by which rules.
@@ -78,10 +76,7 @@ pub async fn persist_batch(
     }
     let outcomes = store_delivery(persister, &delivery).await?;
     persister.queue.settle(&delivery, &outcomes).await?;
-    let documents = delivery.messages.iter().filter_map(|message| message.document.as_ref().ok());
-    let oldest = documents.map(|document| document.received).min();
-    let lag = oldest.map_or(Duration::ZERO, |oldest| lag(persister.clock.now(), oldest));
-    Ok(PersistReport { lag, ..report(&outcomes) })
+    Ok(report(&outcomes))
 }
 
 /// Stores what was delivered, and says what became of each message, in order. The middle of
@@ -208,9 +203,4 @@ fn report(outcomes: &[Outcome]) -> PersistReport {
         }
     }
     report
-}
-
-/// How far behind the door the store is; nothing where the clock went back.
-fn lag(now: Timestamp, oldest: Timestamp) -> Duration {
-    Duration::from_micros(u64::try_from(now.as_micros() - oldest.as_micros()).unwrap_or(0))
 }

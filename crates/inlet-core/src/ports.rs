@@ -20,7 +20,7 @@ pub use bucket::{
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
 pub use look_ahead::LookAhead;
-pub use queue::{BatchLimit, Delivered, Delivery, Depth, Queue, Undecodable};
+pub use queue::{BatchLimit, Damaged, Delivered, Delivery, Depth, Oldest, Queue, Undecodable};
 pub use secrets::{SECRET_BYTES_MAX, Secrets, Swapped};
 pub use store::{
     Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,

@@ -7,6 +7,7 @@ mod text;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use inlet_core::persist::PersistReport;
@@ -115,7 +116,7 @@ pub struct Persisted {
     /// Steps that failed and were tried again.
     pub failures: u64,
     /// For how long the oldest document of the last step had waited.
-    pub lag: Duration,
+    pub lag: Option<Duration>,
 }
 
 /// The counters of a process.
@@ -131,6 +132,18 @@ pub struct Metrics {
     persist_lag_us: AtomicU64,
     outage_logged_s: AtomicU64,
     bucket_on_store_disk: AtomicBool,
+    log_durability: Mutex<Option<LogDurability>>,
+}
+
+/// The age of the oldest document, in microseconds, where it is not known.
+const LAG_UNKNOWN: u64 = u64::MAX;
+
+/// How the log is made durable.
+#[derive(Debug, Clone)]
+struct LogDurability {
+    method: String,
+    file_system: String,
+    known: bool,
 }
 
 impl Metrics {
@@ -147,9 +160,17 @@ impl Metrics {
         self.persist_failures.fetch_add(1, Relaxed);
     }
 
-    /// Notes how far the store is behind the door.
-    pub fn persist_lag(&self, lag: Duration) {
-        self.persist_lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    /// Notes the age of the oldest document that waits; `None` where the queue can't tell.
+    pub fn persist_lag(&self, lag: Option<Duration>) {
+        let micros = lag.and_then(|lag| u64::try_from(lag.as_micros()).ok());
+        self.persist_lag_us.store(micros.unwrap_or(LAG_UNKNOWN), Relaxed);
+    }
+
+    /// Notes how the log is made durable: the method, the file system, and whether that one is
+    /// known to keep what it syncs.
+    pub fn log_durability(&self, method: String, file_system: String, known: bool) {
+        let durability = LogDurability { method, file_system, known };
+        *self.log_durability.lock().unwrap_or_else(PoisonError::into_inner) = Some(durability);
     }
 
     /// What persist steps did so far.
@@ -158,13 +179,19 @@ impl Metrics {
             stored: self.stored.load(Relaxed),
             dead: self.dead.load(Relaxed),
             failures: self.persist_failures.load(Relaxed),
-            lag: Duration::from_micros(self.persist_lag_us.load(Relaxed)),
+            lag: self.lag(),
         }
     }
 
     /// Notes whether the bucket is on the disk that its backups are to protect.
     pub fn bucket_on_store_disk(&self, is_on_it: bool) {
         self.bucket_on_store_disk.store(is_on_it, Relaxed);
+    }
+
+    /// The age of the oldest document that waits, as last noted.
+    fn lag(&self) -> Option<Duration> {
+        let micros = self.persist_lag_us.load(Relaxed);
+        (micros != LAG_UNKNOWN).then(|| Duration::from_micros(micros))
     }
 
     /// Documents accepted since the start.

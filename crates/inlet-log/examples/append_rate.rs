@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (appends, groups, elapsed) = runtime.block_on(rate(&log, appenders))?;
             println!(
                 "{:>10} {appenders:>10} {:>12.0} {:>12.1}",
-                log.sync_method(),
+                log.durability(),
                 f64::from(appends) / elapsed.as_secs_f64(),
                 f64::from(appends) / f64::from(groups.max(1)),
             );

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::disk::{Access, Disk};
 use crate::error::{Damage, IoError, ReadError};
 use crate::identity::{lost_id, read_id};
+use crate::ledger::{self, End, Released};
 use crate::position::{LogId, Position};
 use crate::scan::{BadSpot, Mark, Scan, Step};
 use crate::segment::{GROUPS_START, SegmentHeader, block_after, numbers, path};
@@ -56,20 +57,114 @@ impl Read {
     }
 }
 
-/// Segments are removed from the oldest on, so there is none missing between two.
-pub(crate) fn check_chain(dir: &Path, numbers: &[u64], drained: Position) -> Result<(), Damage> {
-    let missing = |number: u64, why: &str| Damage {
-        path: dir.to_owned(),
-        offset: 0,
-        what: format!("segment {number} is missing{why}"),
-    };
-    if let Some(pair) = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
-        return Err(missing(pair[0] + 1, ""));
+/// What a log records of its own extent, as far as it does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recorded {
+    pub(crate) end: Option<End>,
+    pub(crate) released: Option<Released>,
+}
+
+impl Recorded {
+    /// The segments that must be there besides those in `numbers`, ascending, as ranges. Segments
+    /// that are wholly stored, by `drained`, may be missing at the front.
+    pub(crate) fn missing(
+        &self,
+        numbers: &[u64],
+        drained: Position,
+    ) -> Vec<std::ops::RangeInclusive<u64>> {
+        let first = self.released.map(|released| released.first).or(numbers.first().copied());
+        let newest = self.end.map_or(0, |end| end.newest).max(drained.segment);
+        let mut missing = Vec::new();
+        let mut expected = first.unwrap_or(1).max(drained.segment);
+        for &number in numbers {
+            if number > expected {
+                missing.push(expected..=number - 1);
+            }
+            expected = expected.max(number.saturating_add(1));
+        }
+        if expected <= newest {
+            missing.push(expected..=newest);
+        }
+        missing
     }
-    if numbers.last().copied().unwrap_or(0) < drained.segment {
-        return Err(missing(drained.segment, &format!(", but is drained up to {drained}")));
+}
+
+/// Segments are removed from the oldest on, and what was made and removed is recorded, so there is
+/// none missing.
+pub(crate) fn check_chain(
+    dir: &Path,
+    numbers: &[u64],
+    drained: Position,
+    recorded: Recorded,
+) -> Result<(), Damage> {
+    match recorded.missing(numbers, drained).first() {
+        None => Ok(()),
+        Some(missing) => {
+            let number = missing.start();
+            let why = match numbers.last() {
+                Some(last) if last > number => String::new(),
+                _ if *number <= drained.segment => format!(", but is stored up to {drained}"),
+                _ => ", the newest that was made".to_owned(),
+            };
+            let what = format!("segment {number} is missing{why}");
+            Err(Damage { path: dir.to_owned(), offset: 0, what })
+        }
     }
-    Ok(())
+}
+
+/// Checks, without reading them, that all segments of the log in `dir` are there that are not
+/// stored, which is up to `drained`. It may run beside a writer.
+///
+/// # Errors
+///
+/// [`ReadError::Damage`] where one is missing, [`ReadError::Io`].
+pub fn check_extent(disk: &dyn Disk, dir: &Path, drained: Position) -> Result<(), ReadError> {
+    // In this order: a writer makes a segment before it records it, and whoever drains the log
+    // records a release before it removes one.
+    let end = ledger::read(disk, dir)?;
+    let numbers = numbers(disk, dir).map_err(IoError::on("list", dir))?;
+    let released = ledger::read(disk, dir)?;
+    Ok(check_chain(dir, &numbers, drained, Recorded { end, released })?)
+}
+
+/// Checks that the segments up to `newest` end where the log was closed, with nothing damaged.
+pub(crate) fn check_seal(
+    dir: &Path,
+    reads: &[Read],
+    newest: u64,
+    sealed: Position,
+) -> Result<(), Damage> {
+    let closed = reads.partition_point(|read| read.number <= newest);
+    let closed = &reads[..closed];
+    if let Some((read, bad)) = closed.iter().find_map(|read| Some((read, read.bad?))) {
+        return Err(read.damage(bad));
+    }
+    // What was sealed may have been stored and removed; then nothing is left to look at.
+    if closed.first().is_none_or(|first| sealed.segment < first.number) {
+        return match closed.iter().find(|read| !read.is_blank()) {
+            None => Ok(()),
+            Some(read) => Err(beyond_seal(&read.path, GROUPS_START, sealed)),
+        };
+    }
+    let last = closed.iter().rfind(|read| !read.is_blank());
+    let end = last.map(|last| Position { segment: last.number, offset: last.mark.at });
+    match (last, end) {
+        (_, Some(end)) if end == sealed => Ok(()),
+        (Some(last), Some(end)) if end > sealed => {
+            Err(beyond_seal(&last.path, sealed.offset, sealed))
+        }
+        (last, _) => {
+            let found = last.filter(|last| last.number == sealed.segment);
+            let offset = found.map_or(GROUPS_START, |last| last.mark.at);
+            let what = format!("records are missing: the log was closed at {sealed}");
+            Err(Damage { path: path(dir, sealed.segment), offset, what })
+        }
+    }
+}
+
+fn beyond_seal(path: &Path, offset: u64, sealed: Position) -> Damage {
+    let what = format!("records after {sealed}, where the log was closed");
+    Damage { path: path.to_owned(), offset, what }
 }
 
 /// Reads the segments that are not wholly drained, in order.
@@ -101,7 +196,8 @@ pub(crate) fn read_undrained(
         reads
     });
     reads.sort_unstable_by_key(|(number, _)| *number);
-    let mut reads = reads.into_iter().map(|(_, read)| read).collect::<Result<Vec<_>, _>>()?;
+    let reads = reads.into_iter().filter_map(|(_, read)| read.transpose());
+    let mut reads = reads.collect::<Result<Vec<_>, _>>()?;
     for at in 1..reads.len() {
         let (before, after) = reads.split_at_mut(at);
         tie(&before[at - 1], &mut after[0])?;
@@ -118,7 +214,8 @@ pub(crate) fn sound_tail(
 ) -> Result<Position, ReadError> {
     let id = read_id(disk, dir)?.ok_or_else(|| lost_id(dir))?;
     let numbers = numbers(disk, dir).map_err(IoError::on("list", dir))?;
-    check_chain(dir, &numbers, drained)?;
+    let recorded = Recorded { end: ledger::read(disk, dir)?, released: ledger::read(disk, dir)? };
+    check_chain(dir, &numbers, drained, recorded)?;
     let reads = read_undrained(disk, dir, id, &numbers, drained)?;
     if let Some((read, bad)) = reads.iter().find_map(|read| Some((read, read.bad?))) {
         return Err(read.damage(bad).into());
@@ -128,10 +225,25 @@ pub(crate) fn sound_tail(
     Ok(last.map_or(Position::START, end))
 }
 
-/// Reads a segment to its end.
-fn read_segment(disk: &dyn Disk, dir: &Path, id: LogId, number: u64) -> Result<Read, ReadError> {
+/// Reads a segment to its end; nothing where it was released since it was listed.
+fn read_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    id: LogId,
+    number: u64,
+) -> Result<Option<Read>, ReadError> {
     let path = path(dir, number);
-    let file = disk.open(&path, Access::Read).map_err(IoError::on("open", &path))?;
+    let file = match disk.open(&path, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let now = numbers(disk, dir).map_err(IoError::on("list", dir))?;
+            if !now.contains(&number) {
+                return Ok(None);
+            }
+            let what = "it leads to no file".to_owned();
+            return Err(Damage { path, offset: 0, what }.into());
+        }
+        file => file.map_err(IoError::opening(&path))?,
+    };
     let header = SegmentHeader::read(&*file, number, id).map_err(IoError::on("read", &path))?;
     let header = header.map_err(|error| Damage {
         path: path.clone(),
@@ -140,7 +252,7 @@ fn read_segment(disk: &dyn Disk, dir: &Path, id: LogId, number: u64) -> Result<R
     })?;
     let scan = Scan::new(path.clone(), file, header, GROUPS_START);
     let read = scan.and_then(|scan| read_to_end(scan, number));
-    Ok(read.map_err(IoError::on("read", &path))?)
+    Ok(Some(read.map_err(IoError::on("read", &path))?))
 }
 
 fn read_to_end(mut scan: Scan, number: u64) -> io::Result<Read> {

@@ -30,6 +30,8 @@ use crate::segment::{BLOCK_BYTES, Plan, Segment};
 mod place;
 mod segments;
 
+pub(crate) use segments::Wanted;
+
 /// The bounds of a committer; [`LogOptions`](crate::LogOptions) documents them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -148,6 +150,10 @@ pub(crate) struct Committer {
     next: Next,
     next_plan: Plan,
     making: bool,
+    /// The next segment while it is made anew with more room; it is used where that fails.
+    cramped: Option<Arc<Segment>>,
+    /// Set when segments were removed, until the maker has seen it.
+    room_came: bool,
     filling: Option<Group>,
     /// An emptied buffer and list of wakers, to be used again.
     spare: Option<(AlignedBuffer, Vec<Waker>)>,
@@ -187,6 +193,8 @@ impl Committer {
             next: Next::Wanted,
             next_plan: first,
             making: false,
+            cramped: None,
+            room_came: false,
             filling: None,
             spare: None,
             writing: None,
@@ -214,12 +222,22 @@ impl Committer {
         self.bytes + self.filling.as_ref().map_or(0, |group| whole_blocks(group.buffer.len()))
     }
 
+    /// The segment that is written to.
+    pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
+        self.active.as_ref()
+    }
+
     /// Why nothing is acknowledged any more, if that is so.
     pub(crate) fn poison(&self) -> Option<&Arc<Poison>> {
         match &self.state {
             State::Poisoned(poison) => Some(poison),
             State::Open | State::Closing => None,
         }
+    }
+
+    /// Whether appends are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
     }
 
     /// Whether the log was asked to close.

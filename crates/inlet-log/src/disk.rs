@@ -1,7 +1,7 @@
-//! What the log needs of a disk: few calls, all blocking, all of them able to fail.
+//! The disk as the log needs it: few calls, all blocking, all fallible.
 //!
-//! [`RealDisk`] is the machine's file system. Tests put a simulated disk in its place that loses
-//! what was not synced and fails where it is told to.
+//! [`RealDisk`] is the machine's file system. Tests put a simulated disk in its place, which loses
+//! unsynced bytes and fails on demand.
 
 use std::any::Any;
 use std::fmt;
@@ -10,8 +10,10 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+mod file_system;
 mod real;
 
+pub use file_system::{FileSystem, Keeps};
 pub use real::RealDisk;
 
 /// How a file is opened.
@@ -43,7 +45,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes an empty file; one of that name is emptied. With [`Access::Direct`] it fails where
     /// the file system can't do that.
     fn create(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
-    /// Opens a file that exists.
+    /// Opens a regular file that exists. Anything else of that name, a directory or a pipe, is
+    /// [`io::ErrorKind::IsADirectory`].
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name in the same directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -58,6 +61,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn lock(&self, dir: &Path) -> Result<DirLock, LockError>;
     /// A number that can't be guessed and does not come again.
     fn random(&self) -> io::Result<u64>;
+    /// The file system that holds a directory, and which syncs it keeps.
+    fn file_system(&self, dir: &Path) -> io::Result<FileSystem>;
+    /// Bytes that this process may still write to the file system of a directory, where the
+    /// system can tell; a quota may leave less.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// An open file. All calls take an offset, so one handle serves many at a time.
@@ -79,6 +87,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn bytes(&self) -> io::Result<u64>;
+    /// Whether `path` still leads to this file: it was not removed, renamed or replaced, and no
+    /// file system was mounted over it or taken away.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
     /// The descriptor, where the file has one.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }

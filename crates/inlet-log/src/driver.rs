@@ -3,7 +3,7 @@
 //! There are two writers of groups over the same state machine. `uring` is a task on the runtime
 //! that serves: it hands a group to the kernel and is told by the kernel when it is durable, so
 //! no other thread is woken for a batch; the waiters of a whole group are woken in one go on the
-//! thread they run on. `thread` is the plain one, for where that can't be had.
+//! thread they run on. `thread` is the plain one, for everywhere else (`durability.rs`).
 
 use std::future::Future;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use crate::disk::Disk;
+use crate::durability::Method;
 use crate::error::{DriveError, Poison};
 use crate::log::{Log, Shared};
 
@@ -61,13 +62,14 @@ fn start(shared: &Arc<Shared>) -> Result<Writer, DriveError> {
     };
     maker::start(maker);
     #[cfg(target_os = "linux")]
-    if shared.by_uring {
+    if shared.durability.method == Method::IoUring {
         return Ok(Writer::Uring(writer));
     }
     Ok(Writer::Thread(thread::start(writer)))
 }
 
-/// Whether groups can be written by `io_uring` in this directory.
+/// Whether the system has what `io_uring` writes need in this directory. It says nothing about
+/// what the file system keeps.
 pub(crate) fn can_uring(disk: &dyn Disk, dir: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -109,10 +111,11 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A writer that ends before the log does leaves appends that nobody would ever answer.
+    /// A driver that ends before the log does leaves appends that nobody would ever answer.
     fn drop(&mut self) {
         self.shared.with(|committer, wake| {
-            if self.writes && !committer.is_ended() {
+            let early = if self.writes { !committer.is_ended() } else { committer.is_open() };
+            if early {
                 let source = std::io::Error::other("what drives the log ended before the log did");
                 let (attempted, path) = ("go on writing to", self.shared.path());
                 committer.set_poison(Poison { attempted, path, source }, wake);

@@ -77,7 +77,7 @@ pub struct SegmentError {
 #[derive(Debug, thiserror::Error)]
 #[error("could not {attempted} {}: nothing more is acknowledged", path.display())]
 pub struct Poison {
-    /// What was attempted: `write to`, `sync`, `go on writing`.
+    /// The attempt: `write to`, `sync`, `find at its path`.
     pub attempted: &'static str,
     /// The segment's file, or the directory.
     pub path: PathBuf,
@@ -148,6 +148,18 @@ pub struct IoError {
 }
 
 impl IoError {
+    /// Opening a segment or a record failed. Something of that name that is no regular file is
+    /// damage.
+    pub(crate) fn opening<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> ReadError + 'a {
+        move |source| match source.kind() {
+            io::ErrorKind::IsADirectory => {
+                let what = "it is not a regular file".to_owned();
+                Damage { path: path.to_owned(), offset: 0, what }.into()
+            }
+            _ => Self::on("open", path)(source).into(),
+        }
+    }
+
     pub(crate) fn on<'a>(
         attempted: &'static str,
         path: &'a Path,
@@ -190,15 +202,15 @@ pub enum DriveError {
     },
 }
 
-/// Why drained segments could not be removed. What was not removed is at the next release.
+/// Why drained segments could not be removed. The next release tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("could not release the log {} up to {position}", dir.display())]
 pub struct ReleaseError {
     /// The log's directory.
     pub dir: PathBuf,
-    /// What was asked for.
+    /// The position that was asked for.
     pub position: Position,
-    /// What the system said.
+    /// The cause.
     #[source]
-    pub source: io::Error,
+    pub source: ReadError,
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::disk::{Access, Disk, read_full, write_full};
 use crate::error::{Damage, IoError, OpenError, ReadError};
-use crate::position::LogId;
+use crate::ledger::{self, Released};
+use crate::position::{LogId, Position};
 
 const ID: &str = "log.id";
 const ID_NEW: &str = "log.id.new";
@@ -15,7 +16,7 @@ pub(crate) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<LogId>, Read
     let file = match disk.open(&path, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(IoError::on("open", &path)(error).into()),
+        Err(error) => return Err(IoError::opening(&path)(error)),
     };
     let mut text = [0; 64];
     let bytes = read_full(&*file, &mut text, 0).map_err(IoError::on("read", &path))?;
@@ -36,6 +37,8 @@ pub(crate) fn make_id(disk: &dyn Disk, dir: &Path) -> Result<LogId, OpenError> {
     bytes[..8].copy_from_slice(&random()?.to_le_bytes());
     bytes[8..].copy_from_slice(&random()?.to_le_bytes());
     let id = LogId::from_bytes(bytes);
+    // First: the one that drains the log writes it too, and looks at no log without an identity.
+    ledger::write(disk, dir, &Released { first: 1, position: Position::START, store: None })?;
     write_id(disk, dir, id)?;
     Ok(id)
 }

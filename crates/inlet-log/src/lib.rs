@@ -10,12 +10,16 @@
 //! - What was acknowledged is there after a crash, once and in order; what was never appended is
 //!   not (`segment.rs` and `record.rs` for the format, `recover.rs` for the start).
 //! - Damage is found and named, never skipped (`scan.rs`); what a crash leaves of an
-//!   unacknowledged write is told from damage (`torn.rs`), and only `recover.rs` cuts it.
+//!   unacknowledged write is told from damage (`torn.rs`), and only `recover.rs` cuts it. A close
+//!   seals the end; a segment that is missing is missed (`ledger.rs`).
+//! - A log and the store that it was let go of into are a pair (`pair.rs`).
+//! - Nothing is acknowledged that was written into a file that is not at its path any more.
 //! - Refused before lost: room for what is taken is reserved on the disk before it is taken, and
 //!   everything that could grow has a limit ([`LogOptions`]).
 //!
-//! A log is a directory: `log.id`, its identity; `LOCK`, the writer's lock; the segments; and
-//! what recovery and repair set aside (`….seg.torn-OFFSET`, `quarantine/`).
+//! A log is a directory: `log.id`, its identity; `log.end` and `log.released`, its extent
+//! (`ledger.rs`); `LOCK`, the writer's lock; the segments; and what recovery and repair set aside
+//! (`….seg.torn-OFFSET`, `quarantine/`).
 //!
 //! Start reading at [`Log::open`], then `committer.rs`, then `recover.rs`.
 //!
@@ -43,10 +47,13 @@ mod chain;
 mod committer;
 mod disk;
 mod driver;
+mod durability;
 mod error;
 pub mod fsck;
 mod identity;
+mod ledger;
 mod log;
+mod pair;
 mod position;
 mod reader;
 mod record;
@@ -57,13 +64,16 @@ mod segment;
 mod torn;
 
 pub use append::Append;
-pub use disk::{Access, DirLock, Disk, DiskFile, LockError, RealDisk};
+pub use chain::check_extent;
+pub use disk::{Access, DirLock, Disk, DiskFile, FileSystem, Keeps, LockError, RealDisk};
+pub use durability::{Durability, Method};
 pub use error::{
     AppendError, Damage, DriveError, Full, IoError, OpenError, Poison, ReadError, ReleaseError,
     SegmentError,
 };
 pub use log::{Log, LogOptions, Sync};
-pub use position::{LogId, LogIdError, Position, PositionError};
+pub use pair::{AdoptError, PairError, adopt_store, bind_store, check_pair, recorded_store};
+pub use position::{IdentityError, LogId, Position, PositionError, StoreId};
 pub use reader::{ReadBatch, Reader, Record};
 pub use record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES};
 pub use recover::{Recovery, Torn};

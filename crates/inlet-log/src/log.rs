@@ -8,30 +8,33 @@ use tokio::sync::watch;
 
 use crate::committer::{Bounds, Committer, Wakers, Write, WriteFailure};
 use crate::disk::{Access, DirLock, Disk, LockError, is_full, write_full};
-use crate::driver::{self, Drivers};
+use crate::driver::Drivers;
+use crate::durability::{Durability, Method};
 use crate::error::{AppendError, IoError, OpenError, Poison, ReadError, ReleaseError};
 use crate::identity;
+use crate::ledger::{self, End};
+use crate::pair;
 use crate::position::{LogId, Position};
 use crate::record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES};
 use crate::recover::{self, Recovery};
-use crate::segment::{self, BLOCK_BYTES, GROUPS_START, Plan, RunStart};
+use crate::segment::{self, BLOCK_BYTES, GROUPS_START, Plan, RunStart, Segment};
 
-/// Which way groups are written.
+/// The method that groups are written by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sync {
-    /// `io_uring` with direct, synced writes where system and file system can do that, else
-    /// [`Sync::Thread`].
+    /// [`Method::IoUring`] where the system has it and the file system is known to keep such
+    /// writes, else [`Sync::Thread`].
     #[default]
     Auto,
-    /// A thread that writes and calls `fdatasync`. It works everywhere.
+    /// [`Method::Thread`], everywhere.
     Thread,
 }
 
-/// How a log is to be kept.
+/// The settings of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Up to where everything is stored already; segments before that are not read at the open,
-    /// and are removed. Default: nothing is.
+    /// Up to where everything is stored already; segments before that are not read at the open.
+    /// Default: nothing is.
     pub drained: Position,
     /// The most bytes gathered into one write; a single append may be larger and is then written
     /// alone. Default 4 MiB, at least 4096.
@@ -46,7 +49,7 @@ pub struct LogOptions {
     pub queue_bytes_max: u64,
     /// The most appends that may wait because the filling group is full. Default 65,536.
     pub appends_waiting_max: usize,
-    /// Which way groups are written. Default [`Sync::Auto`].
+    /// The method that groups are written by. Default [`Sync::Auto`].
     pub sync: Sync,
 }
 
@@ -124,13 +127,15 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: Arc<Path>,
     pub(crate) drivers: Drivers,
-    pub(crate) by_uring: bool,
+    pub(crate) durability: Durability,
     id: LogId,
     committer: Mutex<Committer>,
     /// Told after the tail has moved. The tail itself is in the committer, where it is known at
     /// the same moment as the outcome of the group that moved it.
     moved: watch::Sender<()>,
     lock: Mutex<Option<DirLock>>,
+    /// A segment that was made and is not recorded yet: it keeps its room, and its turn.
+    unrecorded: Mutex<Option<Segment>>,
     releasing: Mutex<()>,
 }
 
@@ -163,10 +168,13 @@ impl Log {
         })?;
         let id = match identity::read_id(&*disk, dir)? {
             Some(id) => id,
-            None if segment::numbers(&*disk, dir).map_err(IoError::on("list", dir))?.is_empty() => {
+            None => {
+                let numbers = segment::numbers(&*disk, dir).map_err(IoError::on("list", dir))?;
+                if !numbers.is_empty() || ledger::read::<End>(&*disk, dir)?.is_some() {
+                    return Err(identity::lost_id(dir).into());
+                }
                 identity::make_id(&*disk, dir)?
             }
-            None => return Err(identity::lost_id(dir).into()),
         };
         let recovered = recover::recover(&*disk, dir, id, options.drained)?;
         let recovery = recovered.recovery;
@@ -176,10 +184,12 @@ impl Log {
                 offset = torn.offset,
                 bytes = torn.bytes,
                 kept = %torn.kept.display(),
-                "the rest of a write that a crash cut off was set aside; none of it was acknowledged"
+                "{}",
+                torn.meaning()
             );
         }
-        let by_uring = options.sync == Sync::Auto && driver::can_uring(&*disk, dir);
+        let durability = Durability::probe(&*disk, dir, options.sync)
+            .map_err(IoError::on("look at the file system of", dir))?;
         let number = recovered.next_number;
         let run = Some(RunStart::new(number, recovered.previous_sequence));
         let first = Plan { number, bytes: options.first_segment_bytes, run };
@@ -195,11 +205,12 @@ impl Log {
         let shared = Arc::new(Shared {
             disk,
             drivers: Drivers::default(),
-            by_uring,
+            durability,
             id,
             committer: Mutex::new(committer),
             moved: watch::Sender::new(()),
             lock: Mutex::new(Some(lock)),
+            unrecorded: Mutex::new(None),
             releasing: Mutex::new(()),
             dir,
         });
@@ -208,11 +219,7 @@ impl Log {
         {
             return Err(IoError::on("make a segment in", &shared.dir)(error).into());
         }
-        let log = Self { handle: Arc::new(Handle { shared }) };
-        if let Err(error) = log.release(options.drained) {
-            tracing::warn!(%error, "drained segments stay until the next release");
-        }
-        Ok((log, recovery))
+        Ok((Self { handle: Arc::new(Handle { shared }) }, recovery))
     }
 
     /// The identity of the log in a directory; `None` where there is none yet. The place a
@@ -235,10 +242,9 @@ impl Log {
         &self.shared().dir
     }
 
-    /// Which way groups are written: `io_uring` (direct, synced writes) or `thread` (a thread
-    /// that calls `fdatasync`).
-    pub fn sync_method(&self) -> &'static str {
-        if self.shared().by_uring { "io_uring" } else { "thread" }
+    /// The method that groups are written by, and what the file system is known to keep of that.
+    pub fn durability(&self) -> &Durability {
+        &self.shared().durability
     }
 
     /// Whether an append would be taken now, as far as can be known without one. Cheap; meant to
@@ -246,7 +252,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What an append would get.
+    /// The error that an append would get.
     pub fn has_room(&self) -> Result<(), AppendError> {
         self.shared().committer().has_room()
     }
@@ -274,22 +280,45 @@ impl Log {
         }
     }
 
+    /// Poisons the log if the segment that is written to is not at its path any more: its
+    /// directory was removed, renamed, replaced or unmounted. Every acknowledgement asks that
+    /// too; this is for the time between two. Blocks for one look at the path.
+    pub fn check_place(&self) {
+        let shared = self.shared();
+        let Some(segment) = shared.committer().active().cloned() else { return };
+        if let Err(WriteFailure { attempted, source }) = is_in_place(&segment) {
+            let poison = Poison { attempted, path: segment.path.clone(), source };
+            shared.with(|committer, wake| committer.set_poison(poison, wake));
+        }
+    }
+
     /// Why nothing is acknowledged any more, if a write or a sync failed. The process should say
     /// so and end; the next open recovers.
     pub fn poisoned(&self) -> Option<Arc<Poison>> {
         self.shared().committer().poison().cloned()
     }
 
-    /// Removes the segments that are wholly before `position`, which is up to where everything
-    /// is stored, for good; the segment that is written to stays. Blocks while it does.
+    /// Notes that everything before `position` is stored, so that its bytes count no more, and
+    /// removes nothing: for a process beside the one that drains the log and removes segments.
+    pub fn note_drained(&self, position: Position) {
+        self.shared().with(|committer, _| committer.drained(position));
+    }
+
+    /// Removes the segments that are wholly before `position`, up to which everything is stored
+    /// for good; the segment that is written to stays. For the one that drains the log. Blocks.
     ///
     /// # Errors
     ///
     /// [`ReleaseError`]; what was not removed is at the next release.
     pub fn release(&self, position: Position) -> Result<(), ReleaseError> {
         let shared = self.shared();
+        let failed = |source| ReleaseError { dir: shared.dir.to_path_buf(), position, source };
         let _one_at_a_time = shared.releasing.lock().expect("no release panics");
-        let drained = shared.with(|committer, _| committer.drained(position));
+        let (drained, released) = shared.with(|committer, _| committer.drained(position));
+        if let Some(last) = drained.last() {
+            let noted = pair::note_release(&*shared.disk, &shared.dir, last + 1, released);
+            noted.map_err(failed)?;
+        }
         for number in drained {
             let removed = shared.disk.remove(&segment::path(&shared.dir, number));
             let removed = removed.or_else(|error| match error.kind() {
@@ -297,9 +326,9 @@ impl Log {
                 _ => Err(error),
             });
             // One at a time and synced, oldest first: a crash leaves no gap between two.
-            removed.and_then(|()| shared.disk.sync_dir(&shared.dir)).map_err(|source| {
-                ReleaseError { dir: shared.dir.to_path_buf(), position, source }
-            })?;
+            removed
+                .and_then(|()| shared.disk.sync_dir(&shared.dir))
+                .map_err(|error| failed(IoError::on("remove", &shared.dir)(error).into()))?;
             shared.with(|committer, wake| committer.removed_before(number + 1, wake));
         }
         Ok(())
@@ -314,15 +343,22 @@ impl Log {
         self.shared().notice_released()
     }
 
-    /// Takes no more appends, waits until those that were taken have come to an outcome, and
-    /// ends the drivers. Then another may open the directory. Where nothing drives the log, this
-    /// writes what waits itself.
+    /// Takes no more appends, waits until those that were taken have come to an outcome, ends the
+    /// drivers, and seals the end, so that damage to it is told from a write that was cut off.
+    /// Then another may open the directory. Where nothing drives the log, this writes what waits
+    /// itself.
     pub async fn close(&self) {
         let shared = self.shared();
         shared.with(Committer::close);
         shared.drivers.ended().await;
         while shared.write_group() {}
-        drop(shared.lock.lock().expect("nothing panics with it").take());
+        let lock = shared.lock.lock().expect("nothing panics with it").take();
+        if lock.is_some()
+            && let Err(error) = shared.seal()
+        {
+            tracing::warn!(%error, dir = %shared.dir.display(), "the log's end is not sealed");
+        }
+        drop(lock);
     }
 
     /// Writes and syncs one group if one waits, and says whether it did; blocks while it does.
@@ -338,6 +374,14 @@ impl Log {
     /// This is what the drivers do; it is public for those who drive a log by hand.
     pub fn make_segment(&self) -> bool {
         self.shared().make_segment().is_some()
+    }
+
+    /// Makes the next segment anew, as large as planned, where it was made smaller for want of
+    /// room and there is room now; says whether it did. Blocks while it does.
+    ///
+    /// This is what the drivers do; it is public for those who drive a log by hand.
+    pub fn make_roomier(&self) -> bool {
+        self.shared().make_roomier().is_some_and(|made| made.is_ok())
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -364,8 +408,10 @@ impl Shared {
         self.dir.to_path_buf()
     }
 
-    /// Says how a write went, to everyone it concerns.
+    /// Passes the outcome of a write to everyone it concerns. A write into a file that is not at
+    /// its path any more has failed: nobody would find it.
     pub(crate) fn complete(&self, write: Write, result: Result<(), WriteFailure>) {
+        let result = result.and_then(|()| is_in_place(&write.segment));
         self.with(|committer, wake| committer.complete(write, result, wake));
         self.moved.send_replace(());
     }
@@ -380,15 +426,91 @@ impl Shared {
     /// Makes the next segment if one is wanted.
     pub(crate) fn make_segment(&self) -> Option<std::io::Result<()>> {
         let plan = self.committer().take_plan()?;
-        let access = if self.by_uring { Access::Direct } else { Access::Write };
-        let closing = || self.committer().is_closing();
-        let made = plan.make(&*self.disk, &self.dir, self.id, access, &closing);
+        Some(self.made(self.make(plan)))
+    }
+
+    /// Makes the next segment anew, as large as planned, where it was made smaller for want of
+    /// room and there is room now. Says whether that was so.
+    pub(crate) fn make_roomier(&self) -> Option<std::io::Result<()>> {
+        let plan = self.committer().roomier_plan()?;
+        if self.free_bytes() < plan.bytes {
+            return None;
+        }
+        // Until it is replaced nothing may be written to it.
+        let plan = self.committer().take_cramped()?;
+        Some(self.made(self.make_file(plan)))
+    }
+
+    /// Hands over the segment that was made, or the reason why there is none.
+    fn made(&self, made: std::io::Result<Segment>) -> std::io::Result<()> {
         let result = made.as_ref().map(|_| ()).map_err(|error| {
             let kind = error.kind();
             error.raw_os_error().map_or_else(|| kind.into(), std::io::Error::from_raw_os_error)
         });
         self.with(|committer, wake| committer.made(made, wake));
-        Some(result)
+        result
+    }
+
+    /// Makes the segment, smaller where there is no room for all of it, and records it.
+    fn make(&self, plan: Plan) -> std::io::Result<Segment> {
+        let mut unrecorded = self.unrecorded.lock().expect("making a segment does not panic");
+        let segment = match unrecorded.take().filter(|made| made.number == plan.number) {
+            Some(made) => made,
+            None => self.make_fitting(plan)?,
+        };
+        let recorded =
+            ledger::write(&*self.disk, &self.dir, &End { newest: plan.number, sealed: None });
+        match recorded {
+            Ok(()) => Ok(segment),
+            Err(error) => {
+                // It may be recorded all the same, so it stays.
+                *unrecorded = Some(segment);
+                Err(error.source)
+            }
+        }
+    }
+
+    fn make_fitting(&self, plan: Plan) -> std::io::Result<Segment> {
+        let mut now = plan;
+        loop {
+            // Zeros would take the last room from everyone else before they end in a failure.
+            let fits = now.bytes <= self.free_bytes();
+            match if fits { self.make_file(now) } else { Err(no_room()) } {
+                Err(error) if is_full(&error) => now = now.smaller().ok_or(error)?,
+                made => return Ok(Segment { cramped: now.bytes < plan.bytes, ..made? }),
+            }
+        }
+    }
+
+    fn make_file(&self, plan: Plan) -> std::io::Result<Segment> {
+        let access = match self.durability.method {
+            Method::IoUring => Access::Direct,
+            Method::Thread => Access::Write,
+        };
+        let closing = || self.committer().is_closing();
+        plan.make(&*self.disk, &self.dir, self.id, access, &closing)
+    }
+
+    /// Where the system can't tell, it is tried.
+    fn free_bytes(&self) -> u64 {
+        self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX)
+    }
+
+    /// Records where the log ends.
+    fn seal(&self) -> Result<(), IoError> {
+        let (poisoned, sealed) = {
+            let committer = self.committer();
+            (committer.poison().is_some(), committer.tail())
+        };
+        let numbers = segment::numbers(&*self.disk, &self.dir);
+        let newest = numbers.map_err(IoError::on("list", &self.dir))?.last().copied();
+        match newest {
+            Some(newest) if !poisoned => {
+                let end = End { newest, sealed: Some(sealed) };
+                ledger::write(&*self.disk, &self.dir, &end)
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn notice_released(&self) -> Result<(), IoError> {
@@ -412,4 +534,22 @@ pub(crate) fn write_and_sync(write: &Write) -> Result<(), WriteFailure> {
     debug_assert!(write.offset >= GROUPS_START);
     write_full(file, write.buffer.as_slice(), write.offset).map_err(failure("write to"))?;
     file.sync().map_err(failure("sync"))
+}
+
+/// The error for a segment that is not tried because it can't fit.
+pub(crate) fn no_room() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::StorageFull, "there is no room for it on the disk")
+}
+
+/// Checks that a segment's path still leads to the file that is written to.
+fn is_in_place(segment: &Segment) -> Result<(), WriteFailure> {
+    match segment.file.is_at(&segment.path) {
+        Ok(false) => {
+            let what = "its directory was removed, renamed, replaced or unmounted";
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, what);
+            Err(WriteFailure { attempted: "find at its path", source })
+        }
+        // A path that may not be looked up, or not now, is not a file that is gone.
+        Ok(true) | Err(_) => Ok(()),
+    }
 }

@@ -277,7 +277,7 @@ impl Reader {
 
     fn open_segment(&self, number: u64, at: u64) -> Result<Scan, ReadError> {
         let path = path(&self.dir, number);
-        let file = self.disk.open(&path, Access::Read).map_err(IoError::on("open", &path))?;
+        let file = self.disk.open(&path, Access::Read).map_err(IoError::opening(&path))?;
         let header = SegmentHeader::read(&*file, number, self.log);
         let header = header.map_err(IoError::on("read", &path))?.map_err(|error| Damage {
             path: path.clone(),

@@ -1,11 +1,12 @@
 //! What an open finds, and what it makes good. The only place that truncates.
 //!
 //! All segments that are not drained are read once, in order. What may be cut is the rest of one
-//! write at the end of the last segment that holds records, when `torn.rs` says that a crash left
-//! it there: the bytes are first kept aside in a file `….seg.torn-OFFSET`, synced, then the
-//! segment is cut where its last whole record ends, and that is told. A segment that was prepared
-//! ahead and never written to does not count as the last. Everything else that is not as it was
-//! written is damage, and the open is refused.
+//! write at the end of the last segment that holds records, when `torn.rs` says that a crash may
+//! have left it there and the log was not closed: the bytes are first kept aside in a file
+//! `….seg.torn-OFFSET`, synced, then the segment is cut where its last whole record ends, and that
+//! is told. A segment that was prepared ahead and never written to does not count as the last.
+//! Everything else that is not as it was written is damage, and the open is refused. A close
+//! seals the end (`ledger.rs`), so after one even the last byte is known.
 //!
 //! At the end the last group is written once more, with the same bytes, and synced. What is read
 //! here may be in the page cache only: when the process alone died before its sync, or when the
@@ -18,10 +19,11 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::chain::{Read, check_chain, read_undrained};
+use crate::chain::{Read, Recorded, check_chain, check_seal, read_undrained};
 use crate::committer::Extent;
 use crate::disk::{Access, Disk, DiskFile, read_full, write_full};
 use crate::error::{IoError, OpenError};
+use crate::ledger::{self, End, Released};
 use crate::position::{LogId, Position};
 use crate::segment::{GROUPS_START, is_unfinished, number};
 use crate::torn::{Verdict, judge};
@@ -39,7 +41,11 @@ pub struct Recovery {
     pub torn: Option<Torn>,
 }
 
-/// The rest of a write that a crash cut off. Nothing in it was acknowledged.
+/// Bytes at the end of a log that was not closed and that are no whole records.
+///
+/// They are the rest of a write that a crash cut off, none of which was acknowledged, or, where
+/// there is no [hole](Self::hole), possibly the last write that was acknowledged, damaged since:
+/// without a close nothing tells the two apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// The segment it was cut from.
@@ -50,8 +56,22 @@ pub struct Torn {
     pub bytes: u64,
     /// Where these bytes are kept.
     pub kept: PathBuf,
-    /// Whether later parts of the same write were there.
+    /// Whether later parts of the same write were there: then it is certainly a write that was cut
+    /// off.
     pub hole: bool,
+}
+
+impl Torn {
+    /// What is known of these bytes, as a sentence.
+    pub fn meaning(&self) -> &'static str {
+        if self.hole {
+            "the rest of a write that was cut off was set aside; none of it was acknowledged"
+        } else {
+            "the end of the log is no whole record and was set aside; the log was not closed, so \
+             this is either the rest of a write that was cut off, which nobody was told is kept, \
+             or the last write, damaged since: which of the two is not known"
+        }
+    }
 }
 
 /// What the log goes on from.
@@ -72,9 +92,14 @@ pub(crate) fn recover(
     id: LogId,
     drained: Position,
 ) -> Result<Recovered, OpenError> {
+    let end = ledger::read::<End>(disk, dir)?;
+    let released = ledger::read::<Released>(disk, dir)?;
     let numbers = tidy(disk, dir)?;
-    check_chain(dir, &numbers, drained)?;
+    check_chain(dir, &numbers, drained, Recorded { end, released })?;
     let mut reads = read_undrained(disk, dir, id, &numbers, drained)?;
+    if let Some(End { newest, sealed: Some(sealed) }) = end {
+        check_seal(dir, &reads, newest, sealed)?;
+    }
     let torn = match reads.iter().position(|read| read.bad.is_some()) {
         None => None,
         Some(at) => Some(cut(disk, dir, &mut reads, at)?),
@@ -143,10 +168,10 @@ fn cut(disk: &dyn Disk, dir: &Path, reads: &mut [Read], at: usize) -> Result<Tor
 /// Makes the last segment with records durable, and cuts it and the blank ones after it to what
 /// they hold.
 fn seal(disk: &dyn Disk, reads: &[Read]) -> Result<(), IoError> {
-    let last = reads.iter().rposition(|read| !read.is_blank());
-    let Some(last) = last.or(reads.len().checked_sub(1)) else { return Ok(()) };
+    // Where no record is left, all of them: one may hold what was cut off.
+    let last = reads.iter().rposition(|read| !read.is_blank()).unwrap_or(0);
     // Where a later run was started, an earlier open has done this.
-    let first_time = reads[last + 1..].iter().all(|read| read.header.run.is_none());
+    let first_time = reads.iter().skip(last + 1).all(|read| read.header.run.is_none());
     for (at, read) in reads.iter().enumerate().skip(last) {
         let path = &read.path;
         let file = disk.open(path, Access::Write).map_err(IoError::on("open", path))?;

@@ -52,6 +52,9 @@ const SUFFIX_NEW: &str = ".seg.new";
 /// How much is zeroed by one write while a segment is made, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
 
+/// The smallest segment that is tried on a disk with little room, in bytes.
+const CRAMPED_BYTES_MIN: u64 = 64 << 10;
+
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -167,6 +170,8 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) run: Option<RunStart>,
+    /// Whether it is smaller than planned, because the disk had no more room.
+    pub(crate) cramped: bool,
 }
 
 /// A segment to be made.
@@ -178,6 +183,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The same for a disk that has no room for it, a quarter of the size; nothing where that
+    /// would be too small.
+    pub(crate) fn smaller(self) -> Option<Self> {
+        let bytes = block_after(self.bytes / 4).max(CRAMPED_BYTES_MIN);
+        (bytes < self.bytes).then_some(Self { bytes, ..self })
+    }
+
     /// Makes the segment, durably, as the module's head says. What a failure leaves is removed
     /// as far as possible, so that a full disk gets its room back; the rest the next open removes.
     pub(crate) fn make(
@@ -228,7 +240,7 @@ impl Plan {
         let path = path(dir, number);
         disk.rename(new, &path)?;
         disk.sync_dir(dir)?;
-        Ok(Segment { number, identity, bytes, path, file, run })
+        Ok(Segment { number, identity, bytes, path, file, run, cramped: false })
     }
 }
 

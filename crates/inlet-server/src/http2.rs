@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::Body;
 use crate::client::Client;
+use crate::clock;
 use crate::connection::Opened;
 use crate::deadline::{Deadlines, Stall};
 use crate::peer::Refusal;
@@ -68,6 +69,7 @@ where
     });
     let io = TokioIo::new(Watched { client, begun, activity: Arc::clone(&activity) });
     let serving = http2::Builder::new(TokioExecutor::new())
+        .auto_date_header(clock::has_a_date())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)

@@ -39,6 +39,7 @@
 mod body;
 mod census;
 mod client;
+mod clock;
 mod connection;
 mod counters;
 mod credential;

@@ -15,6 +15,8 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
 
+use crate::clock::{Tickets, WallClock};
+
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -153,14 +155,15 @@ impl TlsCertificates {
     fn new(certificate: &Path, key: &Path, folder: Option<&Path>) -> Result<Self, TlsError> {
         let files = Pair { certificate: certificate.to_owned(), key: key.to_owned() };
         let shown = Arc::new(Shown(RwLock::new(Set::read(&files, folder)?)));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let (provider, clock) = (Arc::new(ring::default_provider()), Arc::new(WallClock));
+        let mut config = ServerConfig::builder_with_details(provider, clock)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ignore_client_order = true;
-        config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
+        config.ticketer = Arc::new(Tickets::default());
         let folder = folder.map(Path::to_owned);
         Ok(Self(Arc::new(Inner { files, folder, shown, config: Arc::new(config) })))
     }

@@ -121,6 +121,11 @@ impl SimulatedDisk {
         live.iter().map(|&file| self.files[file].seen.len() as u64).sum()
     }
 
+    /// How many bytes there is room for.
+    pub fn free_bytes(&self) -> u64 {
+        self.room_bytes.map_or(u64::MAX, |room| room.saturating_sub(self.used_bytes()))
+    }
+
     /// How often a file was written to or synced after a write or a sync of it had failed in the
     /// same process; see [`SimulatedDisk::restart`].
     pub fn changes_after_failure(&self) -> u64 {
@@ -168,6 +173,9 @@ impl SimulatedDisk {
             self.cut(file, 0);
             return Ok(file);
         }
+        if self.dirs.contains(path) {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         if !path.parent().is_some_and(|dir| self.dirs.contains(dir)) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -180,6 +188,9 @@ impl SimulatedDisk {
 
     /// Opens a file that exists.
     pub fn open(&self, path: &Path) -> io::Result<FileId> {
+        if self.dirs.contains(path) {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
@@ -254,9 +265,13 @@ impl SimulatedDisk {
         self.files[file].seen.len() as u64
     }
 
-    /// Gives a file another name.
+    /// Gives a file, or a directory in which there is nothing, another name.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.change("rename", from)?;
+        if self.dirs.remove(from) {
+            self.dirs.insert(to.to_owned());
+            return Ok(());
+        }
         let file = self.names.remove(from).ok_or(ErrorKind::NotFound)?;
         self.names.insert(to.to_owned(), file);
         self.unsynced.push(NameChange::Renamed(from.to_owned(), to.to_owned()));

@@ -11,8 +11,10 @@ use inlet_core::document::Timestamp;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use serde::{Deserialize, Serialize};
 
-/// How long a certificate is good for, in days; browsers refuse more than 398.
+/// Validity from the moment a certificate is made, in days; browsers refuse more than 398 in all.
 const VALID_DAYS: i64 = 397;
+/// Validity before that moment, in days, for clients whose clocks are behind.
+const BEFORE_DAYS: i64 = 1;
 /// How long before its end a certificate is replaced, in days.
 const RENEW_DAYS: i64 = 30;
 const DAY_US: i64 = 86_400_000_000;
@@ -24,15 +26,16 @@ pub(crate) struct CertificateFiles {
     pub(crate) key: PathBuf,
 }
 
-/// What a certificate of ours was made for; kept beside it.
+/// The names and the end of a certificate of ours, kept beside it.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Made {
     names: Vec<String>,
     ends_us: i64,
 }
 
-/// The certificate in `directory`: the one that is there, or a new one where there is none, where
-/// it lacks one of `names`, or where it ends within thirty days. Returns whether it is new.
+/// The certificate in `directory`: the one that is there, or a new one where there is none, or the
+/// one there lacks one of `names`, ends within thirty days, or is not valid yet because the clock
+/// was ahead when it was made. Returns whether it is new.
 pub(crate) fn self_signed(
     directory: &Path,
     names: &[String],
@@ -44,8 +47,9 @@ pub(crate) fn self_signed(
     let made: Option<Made> =
         fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let good = made.is_some_and(|made| {
+        let left_us = made.ends_us.saturating_sub(now.as_micros());
         names.iter().all(|name| made.names.contains(name))
-            && made.ends_us - now.as_micros() > RENEW_DAYS * DAY_US
+            && (RENEW_DAYS * DAY_US..=(VALID_DAYS + BEFORE_DAYS) * DAY_US).contains(&left_us)
     });
     if good && files.cert.exists() && files.key.exists() {
         return Ok((files, false));
@@ -89,7 +93,6 @@ fn make(
             Err(_) => SanType::DnsName(name.as_str().try_into()?),
         });
     }
-    // A day early, for clocks that are behind.
     let moment = |days: i64| {
         let micros = now.as_micros().saturating_add(days.saturating_mul(DAY_US));
         let date = Timestamp::from_micros(micros).to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
@@ -99,7 +102,7 @@ fn make(
             date.day().unsigned_abs(),
         )
     };
-    params.not_before = moment(-1);
+    params.not_before = moment(-BEFORE_DAYS);
     params.not_after = moment(VALID_DAYS);
     let cert = params.self_signed(&key)?;
     fs::create_dir_all(directory)?;
@@ -140,6 +143,27 @@ mod tests {
         assert_eq!(fs::read(&files.cert).unwrap(), first);
         assert!(self_signed(directory.path(), &names, later(370)).unwrap().1);
         assert_ne!(fs::read(&files.cert).unwrap(), first);
+    }
+
+    #[test]
+    fn a_certificate_made_while_the_clock_was_ahead_is_made_again_once_it_is_set_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = names(&[]);
+        for ahead in [2, 40, 3_650] {
+            self_signed(directory.path(), &names, later(ahead)).unwrap();
+            assert!(self_signed(directory.path(), &names, NOW).unwrap().1, "{ahead} days ahead");
+            assert!(!self_signed(directory.path(), &names, NOW).unwrap().1);
+        }
+    }
+
+    #[test]
+    fn a_certificate_can_be_made_in_any_year() {
+        for year in [1_902, 1_960, 2_040, 2_051, 9_000] {
+            let directory = tempfile::tempdir().unwrap();
+            let moment: Timestamp = format!("{year}-06-01T00:00:00Z").parse().unwrap();
+            let (files, _) = self_signed(directory.path(), &names(&[]), moment).unwrap();
+            assert!(fs::read_to_string(files.cert).unwrap().contains("BEGIN CERTIFICATE"));
+        }
     }
 
     #[test]

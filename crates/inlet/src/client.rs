@@ -147,6 +147,14 @@ impl Client {
     }
 
     fn at(address: Address, remote: &RemoteArgs, own: Option<&Running>) -> anyhow::Result<Self> {
+        let now = SystemClock.now();
+        if address.to_string().starts_with("https://") && now < Timestamp::default() {
+            return Err(Hinted::new(
+                format!("the clock of this machine shows {now}, when no certificate was valid"),
+                "set the clock",
+            )
+            .into());
+        }
         let token = match (&remote.token, own.and_then(|own| own.token.clone())) {
             (Some(given), _) => Token::Given(header_value(given)?),
             (None, Some(local)) => Token::Local(local),

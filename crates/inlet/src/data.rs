@@ -11,6 +11,8 @@
 //! tls/            cert.pem and key.pem, self-signed
 //! secrets/        tokens (hashed) and keys
 //! log/INSTANCE/   the queue of that instance
+//! log.known/      the identities of these queues, so that one that is taken away is missed
+//! log.losses      the documents that no queue here can deliver any more
 //! store/          the documents
 //! bucket/         summaries and backups
 //! used/           engines that were open once, by setting: a hash of the URL

@@ -28,6 +28,7 @@ pub(crate) use self::watched::{Watched, log_panics};
 
 /// Everything on this machine: in this process, or in instances behind an edge.
 pub(crate) fn up(settings: Settings, given: Given) -> anyhow::Result<()> {
+    wire::check_store_is_there(&settings)?;
     match settings.fleet {
         Some(size) => wire::supervise(settings, given, size),
         None => instance::run(
@@ -39,11 +40,13 @@ pub(crate) fn up(settings: Settings, given: Given) -> anyhow::Result<()> {
 
 /// One API instance.
 pub(crate) fn serve(settings: Settings, args: &ChildArgs) -> anyhow::Result<()> {
+    wire::check_store_is_there(&settings)?;
     instance::run(settings, Parts { serve: true, supervised: args.supervised, ..Parts::default() })
 }
 
 /// One persist worker.
 pub(crate) fn persist(settings: Settings, args: &ChildArgs) -> anyhow::Result<()> {
+    wire::check_store_is_there(&settings)?;
     let supervised = args.supervised;
     instance::run(settings, Parts { persist: true, supervised, ..Parts::default() })
 }

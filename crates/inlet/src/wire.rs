@@ -18,10 +18,12 @@ use anyhow::Context;
 use inlet_adapters::bucket::DirectoryBucket;
 #[cfg(feature = "aws")]
 use inlet_adapters::deferred::Deferred;
-use inlet_adapters::queue::{LogQueue, LogQueueOptions};
+use inlet_adapters::queue::{LogDirectory, LogQueue, LogQueueOptions, StoreView};
+use inlet_adapters::store::SqliteStore;
 use inlet_core::failure::Failure;
 use inlet_core::ports::{Bucket, Clock, Queue, Secrets, Store, SystemClock};
 use inlet_http::Pages;
+use inlet_log::{Durability, RealDisk};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -36,6 +38,12 @@ use crate::roles::{Summarizer, log_panics};
 
 pub(crate) use engines::{Engines, Start};
 pub(crate) use password::DatabasePassword;
+
+/// The names of the embedded engines in a data directory; see [`DataDirectory`].
+const LOG: &str = "log";
+const LOG_KNOWN: &str = "log.known";
+const LOG_LOSSES: &str = "log.losses";
+const STORE: &str = "store";
 
 /// What a process does with the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +228,7 @@ pub(crate) async fn queue(
     let settings = start.settings;
     match Url::of("queue", &settings.queue) {
         Url { scheme: "log", rest: "", .. } => {
-            log_queue(settings, start.data, instance, &engines.store, queue_use).await
+            log_queue(start, instance, &engines.store, queue_use).await
         }
         Url { scheme: "sqs" | "https" | "http", .. } => {
             #[cfg(feature = "aws")]
@@ -250,22 +258,31 @@ pub(crate) async fn queue(
 }
 
 async fn log_queue(
-    settings: &Settings,
-    data: &DataDirectory,
+    start: &Start<'_>,
     instance: &str,
     store: &Arc<dyn Store>,
     queue_use: QueueUse,
 ) -> anyhow::Result<WiredQueue> {
-    let root = data.join("log");
-    let mut options = LogQueueOptions::default();
+    let Start { settings, data, health, .. } = *start;
+    let root = data.join(LOG);
+    let mut options = LogQueueOptions {
+        known: Some(data.join(LOG_KNOWN)),
+        losses: Some(data.join(LOG_LOSSES)),
+        health: Some(health.clone()),
+        ..LogQueueOptions::default()
+    };
     options.log.queue_bytes_max = settings.queue_bytes_max;
     let queue = match queue_use {
         QueueUse::Both => LogQueue::open(&root, instance, Arc::clone(store), &options).await?,
         QueueUse::Send => LogQueue::open_to_send(&root, instance, &**store, &options).await?,
         QueueUse::Receive => LogQueue::open_to_receive(&root, Arc::clone(store), &options),
     };
-    if let Some(method) = queue.sync_method() {
-        tracing::debug!(method, "the log is open");
+    if let Some(durability) = queue.durability() {
+        tracing::info!(by = %durability, dir = %root.display(), "the log is open");
+        if let Some(warning) = durability.warning() {
+            let dir = root.display();
+            tracing::warn!(%dir, "what is acknowledged may not survive a power cut: {warning}");
+        }
     }
     let queue = Arc::new(queue);
     let sends = !matches!(queue_use, QueueUse::Receive);
@@ -274,6 +291,66 @@ async fn log_queue(
         log: sends.then_some(queue),
         release: None,
     })
+}
+
+/// Refuses to go on where the embedded store is not there and a log here was stored in it: a new
+/// one would be made in its place, and what the log has let go of would be nowhere.
+pub(crate) fn check_store_is_there(settings: &Settings) -> anyhow::Result<()> {
+    let (Url { scheme: "log", .. }, Url { scheme: "sqlite", rest, .. }) =
+        (Url::of("queue", &settings.queue), Url::of("store", &settings.store))
+    else {
+        return Ok(());
+    };
+    let given = if rest.is_empty() { settings.data.join(STORE) } else { rest.into() };
+    if given.join(SqliteStore::FILE).exists() {
+        return Ok(());
+    }
+    let Some((log, store)) = logs_at(&settings.data).recorded_store()? else { return Ok(()) };
+    Err(Hinted::new(
+        format!(
+            "there is no store in {}, and the log {} was stored in the store {store}",
+            given.display(),
+            log.display()
+        ),
+        "put it back (is a volume not mounted?); if it is gone for good, `inlet restore` fills a \
+         new one from a backup, and `inlet fsck --repair` has the log go on with that",
+    )
+    .into())
+}
+
+/// The logs in the data directory at `path`.
+pub(crate) fn logs_at(path: &Path) -> LogDirectory {
+    LogDirectory::new(path.join(LOG), path.join(LOG_KNOWN), path.join(LOG_LOSSES))
+}
+
+/// How the embedded queue in the data directory is made durable; `None` where there is none, or
+/// nothing may be tried in it.
+pub(crate) fn log_durability(settings: &Settings) -> anyhow::Result<Option<Durability>> {
+    let log = settings.data.join(LOG);
+    let is_log = matches!(Url::of("queue", &settings.queue), Url { scheme: "log", .. });
+    if !is_log || !log.is_dir() {
+        return Ok(None);
+    }
+    let found = Durability::probe(&RealDisk, &log, inlet_log::Sync::Auto);
+    Ok(Some(found.with_context(|| format!("could not look at {}", log.display()))?))
+}
+
+/// What the store says of itself, for a command that looks at the logs; `None` where it was not
+/// made yet.
+pub(crate) async fn store_view(
+    settings: &Settings,
+    data: &DataDirectory,
+) -> anyhow::Result<Option<StoreView>> {
+    if let Url { scheme: "sqlite", rest, .. } = Url::of("store", &settings.store)
+        && !or_in(data, STORE, rest).join(SqliteStore::FILE).exists()
+    {
+        return Ok(None);
+    }
+    let engines = Engines::open(settings, data).await?;
+    let store = &engines.store;
+    let view = StoreView { id: store.identity().await?, cursors: store.cursors().await? };
+    engines.close().await;
+    Ok(Some(view))
 }
 
 /// What writes summaries, by the settings.

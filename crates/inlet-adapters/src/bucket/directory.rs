@@ -106,7 +106,11 @@ impl DirectoryBucket {
         work: impl FnOnce(&Layout) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let layout = Arc::clone(&self.layout);
-        finished(task::spawn_blocking(move || work(&layout))).await
+        finished(task::spawn_blocking(move || {
+            layout.check_place()?;
+            work(&layout)
+        }))
+        .await
     }
 
     /// Writes the whole of `body` to a file that is no object yet, and gives its SHA-256 too.

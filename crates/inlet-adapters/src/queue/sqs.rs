@@ -35,7 +35,7 @@ use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BatchLimit, Bucket, Delivered, Delivery, Depth, Outcome, Queue};
+use inlet_core::ports::{BatchLimit, Bucket, Delivered, Delivery, Depth, Oldest, Outcome, Queue};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -286,17 +286,21 @@ impl Queue for SqsQueue {
     }
 
     async fn depth(&self) -> Result<Depth, Failure> {
+        // Of what SQS keeps nobody is told the age; what was received and is not settled is known.
+        let held = self.receiver.as_ref().and_then(Receiver::oldest);
+        let oldest = held.map_or(Oldest::Unknown, Oldest::Accepted);
         let known = *self.depth.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, depth)) = known
             && at.elapsed() < self.depth_max
         {
-            return Ok(depth);
+            return Ok(Depth { oldest, ..depth });
         }
         let found = self.attributes(QueueAttributeName::All).await?;
         let count = |name| found.get(&name).and_then(|value| value.parse::<u64>().ok());
         let waiting = count(QueueAttributeName::ApproximateNumberOfMessages).unwrap_or(0);
         let held = count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible).unwrap_or(0);
-        let depth = Depth { bytes: 0, bytes_max: None, messages: Some(waiting + held) };
+        let messages = Some(waiting + held);
+        let depth = Depth { bytes: 0, bytes_max: None, messages, oldest };
         *self.depth.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), depth));
         Ok(depth)
     }

@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::readers::Readers;
 use self::writer::{Command, Writer};
+use crate::files;
 
 /// How many commands wait for the writing thread before callers wait themselves.
 const COMMANDS_MAX: usize = 16;
@@ -101,7 +102,9 @@ impl SqliteStore {
         let connection = schema::open(&directory, &path, options)?;
         let reserve = reserve::Reserve::take(&directory, options.reserve_bytes);
         let (writer, commands) = mpsc::channel(COMMANDS_MAX);
-        let state = Writer::new(connection, Arc::clone(&path), reserve);
+        let place = files::Place::of(&path)
+            .map_err(|error| files::failure(error, "look at the store", &path))?;
+        let state = Writer::new(connection, Arc::clone(&path), place.clone(), reserve);
         thread::Builder::new()
             .name("inlet-sqlite".to_owned())
             .spawn(move || state.run(commands))
@@ -109,7 +112,7 @@ impl SqliteStore {
             Failure::new(FailureKind::Unavailable, "start the thread that writes", show(&path))
                 .because(error)
         })?;
-        let readers = Readers::new(Arc::clone(&path), options.readers_max);
+        let readers = Readers::new(Arc::clone(&path), place, options.readers_max);
         Ok(Self { path, writer, readers })
     }
 

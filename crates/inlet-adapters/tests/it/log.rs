@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use inlet_adapters::queue::{LogQueue, LogQueueOptions};
+use inlet_adapters::queue::{LogDirectory, LogQueue, LogQueueOptions, StoreView};
 use inlet_core::document::Document;
 use inlet_core::failure::FailureKind;
-use inlet_core::ports::{Batch, BatchLimit, Delivery, Outcome, Queue, Store};
-use inlet_log::{Log, LogOptions, Sync};
+use inlet_core::health::{Health, State};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{
+    Batch, BatchLimit, Damaged, Delivery, Oldest, Outcome, Queue, Store, SystemClock,
+};
+use inlet_log::{Log, LogOptions, Position, RealDisk, Sync};
 use inlet_testkit::contract::queue::QueueFixture;
 use inlet_testkit::memory::MemoryStore;
-use inlet_testkit::sample::{PutBatch, batch, document, document_with};
+use inlet_testkit::sample::{NOW, PutBatch, after, batch, document, document_with, id};
 use tempfile::TempDir;
 
 /// Logs in a directory of their own, and a store that keeps their cursors.
@@ -31,8 +35,30 @@ impl Logs {
             sync,
             ..LogOptions::default()
         };
-        let options = LogQueueOptions { log, poll_ms: 5, list_ms: 5, ..LogQueueOptions::default() };
-        Self { directory: tempfile::tempdir().unwrap(), store: MemoryStore::default(), options }
+        let directory = tempfile::tempdir().unwrap();
+        let options = LogQueueOptions {
+            log,
+            poll_ms: 5,
+            list_ms: 5,
+            retry_ms: 50,
+            known: Some(directory.path().join("known")),
+            losses: Some(directory.path().join("losses")),
+            ..LogQueueOptions::default()
+        };
+        Self { directory, store: MemoryStore::default(), options }
+    }
+
+    /// The board that logs are reported on from now on.
+    fn board(&mut self) -> Health {
+        let health = Health::new(Arc::new(SystemClock));
+        self.options.health = Some(health.clone());
+        health
+    }
+
+    /// The logs as a command sees them.
+    fn directory(&self) -> LogDirectory {
+        let path = self.directory.path();
+        LogDirectory::new(self.root(), path.join("known"), path.join("losses"))
     }
 
     fn root(&self) -> PathBuf {
@@ -274,9 +300,33 @@ async fn the_drained_log_of_a_gone_instance_is_removed_and_a_living_ones_stays()
     assert_eq!(persist_all(&worker, &*store, 1).await, [4]);
 }
 
+/// The state and the text of a part of the board.
+fn part(health: &Health, name: &str) -> Option<(State, String)> {
+    let parts = health.parts();
+    let part = parts.iter().find(|part| part.name == name)?;
+    Some((part.state, part.detail.clone()))
+}
+
+/// Receives until the board has, or no longer has, a part of that name.
+async fn until_told(queue: &LogQueue, health: &Health, name: &str, told: bool) -> String {
+    let short = BatchLimit { wait: Duration::from_millis(5), ..LIMIT };
+    let waiting = async {
+        loop {
+            assert_eq!(queue.receive(short).await.unwrap(), Delivery::default());
+            match part(health, name) {
+                Some((State::Degraded, detail)) if told => return detail,
+                None if !told => return String::new(),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap()
+}
+
 #[tokio::test]
-async fn a_damaged_log_is_told_and_holds_up_no_other() {
-    let logs = Logs::new(Sync::Thread);
+async fn a_damaged_log_is_set_aside_and_told_and_holds_up_no_other() {
+    let mut logs = Logs::new(Sync::Thread);
+    let health = logs.board();
     let (damaged, sound) = (logs.sender("a-damaged").await, logs.sender("b-sound").await);
     for n in 0..5 {
         damaged.send(&[document(n)]).await.unwrap();
@@ -287,12 +337,195 @@ async fn a_damaged_log_is_told_and_holds_up_no_other() {
     let mut numbers = persist_all(&worker, &*store, 7).await;
     assert_eq!(numbers.split_off(2), (100..105).collect::<Vec<_>>());
     assert_eq!(numbers, [0, 1]);
-    let failure = worker.receive(LIMIT).await.unwrap_err();
-    assert_eq!(failure.kind(), FailureKind::Damaged);
-    assert!(failure.hint_text().unwrap().contains("inlet fsck"));
-    assert!(failure.to_string().contains("a-damaged"), "{failure}");
+    let detail = until_told(&worker, &health, "log-a-damaged", true).await;
+    assert!(detail.contains("checksum is wrong") && detail.contains("a-damaged"), "{detail}");
     sound.send(&[document(105)]).await.unwrap();
     assert_eq!(persist_all(&worker, &*store, 1).await, [105]);
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_the_log_of_a_gone_instance_all_others_go_on() {
+    type Break = fn(&Path);
+    let breaks: [(&str, Break); 6] = [
+        ("its identity is damaged", |dir| fs::write(dir.join("log.id"), "rubbish").unwrap()),
+        ("its first segment is missing", |dir| fs::remove_file(segment(dir, 0)).unwrap()),
+        ("its last segment is missing", |dir| fs::remove_file(segment(dir, 1)).unwrap()),
+        ("a segment is a directory", |dir| {
+            fs::remove_file(segment(dir, 0)).unwrap();
+            fs::create_dir(dir.join("00000000000000000001.seg")).unwrap();
+        }),
+        ("a segment is a link that leads nowhere", |dir| {
+            let path = segment(dir, 0);
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("/nowhere", path).unwrap();
+        }),
+        ("it is of another store", |dir| {
+            let other = inlet_log::StoreId::from_bytes([3; 16]);
+            inlet_log::adopt_store(&RealDisk, dir, Some(other), Position::START).unwrap();
+        }),
+    ];
+    for (what, break_it) in breaks {
+        let mut logs = Logs::new(Sync::Thread);
+        let health = logs.board();
+        let gone = logs.sender("gone").await;
+        gone.send(&[document(1)]).await.unwrap();
+        gone.close().await;
+        drop(gone);
+        let dir = logs.root().join("gone");
+        break_it(&dir);
+        let (living, store) = (logs.instance("living").await, logs.store());
+        living.send(&[document(2)]).await.unwrap();
+        assert_eq!(persist_all(&living, &*store, 1).await, [2], "{what}");
+        let detail = until_told(&living, &health, "log-gone", true).await;
+        assert!(detail.contains("gone"), "{what}: {detail}");
+        living.send(&[document(3)]).await.unwrap();
+        assert_eq!(persist_all(&living, &*store, 1).await, [3], "{what}");
+        assert_eq!(health.state(), State::Degraded, "{what}");
+        // Once somebody has set it right, it is drained, and told no more.
+        let view = StoreView {
+            id: store.identity().await.unwrap(),
+            cursors: store.cursors().await.unwrap(),
+        };
+        let directory = logs.directory();
+        if directory.misfit(&dir, &view).unwrap().is_some() {
+            directory.adopt(&dir, Some(&view), NOW).unwrap();
+        } else {
+            directory.repair(&dir, Some(&view), NOW).unwrap();
+        }
+        let whole = !what.contains("segment") || what.contains("last");
+        let expected = if whole { vec![1] } else { vec![] };
+        let mut came = Vec::new();
+        let drained = async {
+            while part(&health, "log-gone").is_some() || came.len() < expected.len() {
+                let short = BatchLimit { wait: Duration::from_millis(5), ..LIMIT };
+                let delivery = living.receive(short).await.unwrap();
+                let outcomes = vec![Outcome::Stored; delivery.messages.len()];
+                let put = Batch { cursor: delivery.cursor.clone(), ..batch(documents(&delivery)) };
+                store.put_batch(put).await.unwrap();
+                living.settle(&delivery, &outcomes).await.unwrap();
+                came.extend(documents(&delivery).into_iter().map(|document| document.id));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), drained).await.expect(what);
+        assert_eq!(came, expected.into_iter().map(id).collect::<Vec<_>>(), "{what}");
+    }
+}
+
+/// The path of the log's segments, in order.
+fn segment(dir: &Path, nth: usize) -> PathBuf {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|name| name == "seg")).collect();
+    segments.sort();
+    segments.remove(nth)
+}
+
+#[tokio::test]
+async fn a_log_that_was_taken_away_is_missed_by_its_instance_and_by_a_worker() {
+    let mut logs = Logs::new(Sync::Thread);
+    let health = logs.board();
+    let one = logs.sender("one").await;
+    one.send(&[document(1)]).await.unwrap();
+    one.close().await;
+    drop(one);
+    fs::remove_dir_all(logs.root()).unwrap();
+    let (root, store) = (logs.root(), logs.store());
+    let failure = LogQueue::open_to_send(&root, "one", &*store, &logs.options).await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Missing);
+    assert!(failure.chain().contains("does not hold the log"), "{}", failure.chain());
+    assert!(failure.hint_text().unwrap().contains("fsck --repair"));
+    // Others start, and a worker tells.
+    let (two, worker) = (logs.sender("two").await, logs.worker());
+    two.send(&[document(2)]).await.unwrap();
+    assert_eq!(persist_all(&worker, &*store, 1).await, [2]);
+    let detail = until_told(&worker, &health, "log-one", true).await;
+    assert!(detail.contains("does not hold the log"), "{detail}");
+    let missing = logs.directory().missing().unwrap();
+    assert_eq!(missing.iter().map(|log| &*log.instance).collect::<Vec<_>>(), ["one"]);
+    logs.directory().forget(&missing[0], NOW).unwrap();
+    until_told(&worker, &health, "log-one", false).await;
+    logs.sender("one").await.send(&[document(3)]).await.unwrap();
+    assert_eq!(persist_all(&worker, &*store, 1).await, [3]);
+}
+
+#[tokio::test]
+async fn a_log_goes_on_with_the_store_that_its_documents_went_to_and_no_other() {
+    let mut logs = Logs::new(Sync::Thread);
+    let store = logs.store();
+    let one = logs.instance("one").await;
+    one.send(&[document(1)]).await.unwrap();
+    assert_eq!(persist_all(&one, &*store, 1).await, [1]);
+    one.close().await;
+    drop(one);
+    let identity = store.identity().await.unwrap().to_string();
+    logs.store = MemoryStore::default();
+    let other = logs.store();
+    let (root, options) = (logs.root(), &logs.options);
+    for opened in [
+        LogQueue::open(&root, "one", Arc::clone(&other), options).await,
+        LogQueue::open_to_send(&root, "one", &*other, options).await,
+    ] {
+        let failure = opened.err().unwrap();
+        assert_eq!(failure.kind(), FailureKind::Refused);
+        let text = failure.chain();
+        for name in [&identity, &other.identity().await.unwrap().to_string(), "one"] {
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(failure.hint_text().unwrap().contains("fsck --repair"));
+    }
+    let queue = LogQueue::open(&root, "one", store, options).await.unwrap();
+    drive(&queue);
+    queue.send(&[document(2)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_drains_is_known_to_be_so() {
+    let logs = Logs::new(Sync::Thread);
+    let sender = logs.sender("one").await;
+    assert!(!sender.is_drained().await.unwrap());
+    sender.send(&[document(1)]).await.unwrap();
+    let oldest = sender.depth().await.unwrap().oldest;
+    assert_eq!(oldest, Oldest::Accepted(document(1).received));
+    let (worker, store) = (logs.worker(), logs.store());
+    assert!(worker.is_drained().await.unwrap(), "nothing is sent from there");
+    assert_eq!(persist_all(&worker, &*store, 1).await, [1]);
+    assert!(sender.is_drained().await.unwrap());
+    sender.note_drained(&*store).await.unwrap();
+    assert_eq!(sender.depth().await.unwrap().oldest, Oldest::Nothing);
+    drop(worker);
+    assert!(!sender.is_drained().await.unwrap());
+    let both = logs.instance("two").await;
+    both.receive(BatchLimit { wait: Duration::ZERO, ..LIMIT }).await.unwrap();
+    assert!(both.is_drained().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_document_that_a_repair_set_aside_is_known_as_damaged_and_no_other() {
+    let logs = Logs::new(Sync::Thread);
+    let one = logs.sender("one").await;
+    let minted = |n: u64| {
+        let received = after(i64::try_from(n).unwrap() * 10);
+        Document { id: DocumentId::mint(received), received, ..document(n) }
+    };
+    let sent: Vec<Document> = (0..5).map(minted).collect();
+    for document in &sent {
+        one.send(std::slice::from_ref(document)).await.unwrap();
+    }
+    one.close().await;
+    let dir = logs.root().join("one");
+    flip_a_bit(&dir, &sent[2].body);
+    let (_, losses) = logs.directory().repair(&dir, None, NOW).unwrap();
+    assert_eq!(losses.len(), 1);
+    assert_eq!(losses[0].documents, Some(1));
+    assert_eq!(losses[0].ids, [sent[2].id.to_string()]);
+    let (before, behind) = (losses[0].after.clone().unwrap(), losses[0].before.clone().unwrap());
+    assert_eq!((before.0, behind.0), (sent[1].id.to_string(), sent[3].id.to_string()));
+    let queue = logs.worker();
+    let known = queue.damaged(sent[2].id).await.unwrap();
+    assert_eq!(known, Some(Damaged { found: NOW, certain: true }));
+    for other in [sent[0].id, sent[1].id, sent[3].id, sent[4].id, id(77)] {
+        assert_eq!(queue.damaged(other).await.unwrap(), None);
+    }
 }
 
 #[tokio::test]

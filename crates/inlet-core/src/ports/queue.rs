@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::document::Document;
+use crate::document::{Document, Timestamp};
 use crate::failure::Failure;
+use crate::id::DocumentId;
 use crate::ports::{Cursor, Outcome};
 
 /// How much one [`Queue::receive`] may bring.
@@ -53,6 +54,40 @@ pub struct Delivery {
     pub cursor: Option<Cursor>,
 }
 
+/// The oldest document that waits in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oldest {
+    /// None waits.
+    Nothing,
+    /// It was accepted at this moment.
+    Accepted(Timestamp),
+    /// The queue can't tell.
+    #[default]
+    Unknown,
+}
+
+impl Oldest {
+    /// For how long it has waited by `now`: zero where none waits, and where the clock went back;
+    /// nothing where that is not known.
+    pub fn age(self, now: Timestamp) -> Option<Duration> {
+        match self {
+            Self::Nothing => Some(Duration::ZERO),
+            Self::Accepted(at) => Some(now.since(at)),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// A document that a queue has accepted and can no longer deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// When it was found.
+    pub found: Timestamp,
+    /// Whether its id was read from the bytes that were set aside; otherwise it was accepted while
+    /// documents were that are gone, and may be one of them.
+    pub certain: bool,
+}
+
 /// How much waits in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -62,6 +97,8 @@ pub struct Depth {
     pub bytes_max: Option<u64>,
     /// Messages that wait, where the queue can tell.
     pub messages: Option<u64>,
+    /// The oldest document that waits: its age is the lag.
+    pub oldest: Oldest,
 }
 
 /// Where accepted documents wait, durably, until they are stored.
@@ -77,6 +114,10 @@ pub struct Depth {
 ///    documents again once there is room.
 /// 7. `receive` returns an empty delivery when nothing came within `wait`.
 /// 8. Dropping a `send` or a `receive` half-way loses nothing that was acknowledged.
+/// 9. `damaged` knows each document that was accepted and is known to be lost or set aside, and
+///    none that was settled.
+/// 10. `depth` has the oldest document that waits, where the queue can tell: from when it was sent
+///     until it is settled.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Whether a document would be taken now: a cheap look, asked before a body is read.
@@ -89,4 +130,11 @@ pub trait Queue: Send + Sync {
     async fn settle(&self, delivery: &Delivery, outcomes: &[Outcome]) -> Result<(), Failure>;
     /// How much waits.
     async fn depth(&self) -> Result<Depth, Failure>;
+    /// What is known of an accepted document that can't be delivered any more. To be asked about
+    /// ids that are neither in the store nor among the dead letters. A queue that loses nothing
+    /// that it could know of has nothing to tell.
+    async fn damaged(&self, id: DocumentId) -> Result<Option<Damaged>, Failure> {
+        let _: DocumentId = id;
+        Ok(None)
+    }
 }

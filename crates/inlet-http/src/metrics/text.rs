@@ -1,6 +1,7 @@
 //! The counters as Prometheus text, version 0.0.4.
 
 use std::fmt::Write;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use inlet_core::budget::Budget;
 use inlet_core::health::{PartHealth, State};
 use inlet_core::ports::Depth;
 
-use super::{CLASSES, CODES, LATENCY_BOUNDS_US, Metrics};
+use super::{CLASSES, CODES, LATENCY_BOUNDS_US, LogDurability, Metrics};
 use crate::app::Instance;
 use crate::routes::ROUTES;
 
@@ -17,6 +18,8 @@ use crate::routes::ROUTES;
 pub(crate) struct Scraped {
     /// How much waits in the queue, if the queue told.
     pub(crate) depth: Option<Depth>,
+    /// The age of the oldest document that waits, if the queue told.
+    pub(crate) lag: Option<Duration>,
     /// Whether documents are taken.
     pub(crate) ready: bool,
     /// The memory that bodies in flight may take.
@@ -92,7 +95,7 @@ impl Metrics {
         let mut page = Page(String::with_capacity(8 << 10));
         self.write_instance(&mut page, instance, scraped);
         self.write_requests(&mut page);
-        self.write_documents(&mut page);
+        self.write_documents(&mut page, scraped);
         self.write_connections(&mut page);
         page.0
     }
@@ -121,6 +124,17 @@ impl Metrics {
             page.one("inlet_bodies_bytes_max", "gauge", "Memory they may take.", bytes_max);
             let (name, help) = ("inlet_bodies_refused_total", "Bodies there was no memory for.");
             page.one(name, "counter", help, bodies.refused());
+        }
+        let durability = self.log_durability.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(LogDurability { method, file_system, known }) = durability.as_ref() {
+            let name = "inlet_log_durability_info";
+            page.head(name, "gauge", "How the log is synced; known: the file system keeps it.");
+            let file_system = label(file_system.as_str());
+            let labels = format!(
+                "method=\"{}\",file_system=\"{file_system}\",known=\"{known}\"",
+                label(method.as_str())
+            );
+            page.line(name, &labels, 1);
         }
         if let Some(depth) = scraped.depth {
             page.one("inlet_queue_bytes", "gauge", "Bytes waiting in the queue.", depth.bytes);
@@ -169,7 +183,7 @@ impl Metrics {
         page.line(&format!("{name}_count"), "", count);
     }
 
-    fn write_documents(&self, page: &mut Page) {
+    fn write_documents(&self, page: &mut Page, scraped: &Scraped) {
         let accepted = self.accepted_documents();
         let bytes = self.sum(|shard| &shard.accepted_bytes);
         let counters = [
@@ -200,8 +214,10 @@ impl Metrics {
         for (name, help, value) in counters {
             page.one(name, "counter", help, value);
         }
-        let lag = Duration::from_micros(self.persist_lag_us.load(Relaxed)).as_secs_f64();
-        page.one("inlet_persist_lag_seconds", "gauge", "How far the store is behind.", lag);
+        if let Some(lag) = scraped.lag.or_else(|| self.lag()) {
+            let help = "Age of the oldest document that waits to be stored.";
+            page.one("inlet_persist_lag_seconds", "gauge", help, lag.as_secs_f64());
+        }
     }
 
     fn write_connections(&self, page: &mut Page) {

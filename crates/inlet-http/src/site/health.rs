@@ -98,7 +98,8 @@ pub(crate) async fn metrics(call: &Call<'_>) -> Handled {
     let ready = app.queue.has_room().is_ok() && app.health.state() != State::Unready;
     let (parts, restarts) = (app.health.parts(), app.health.restarts());
     let (depth, bodies) = (depth(app, Duration::ZERO).await, Some(app.intake.budget().clone()));
-    let scraped = Scraped { depth, ready, bodies, parts, restarts };
+    let lag = depth.and_then(|depth| depth.oldest.age(app.clock.now()));
+    let scraped = Scraped { depth, lag, ready, bodies, parts, restarts };
     let text = app.metrics.text(&app.instance, &scraped);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(answer(StatusCode::OK, HeaderValue::from_static(content_type), text))

@@ -7,6 +7,7 @@ use crate::buffer::AlignedBuffer;
 use crate::committer::{Committer, Entry, Group, Next, Placed, State, Wakers, whole_blocks};
 use crate::disk::is_full;
 use crate::error::{AppendError, Full, SegmentError};
+use crate::log::no_room;
 use crate::position::Position;
 use crate::record::{Kind, RECORD_HEADER_BYTES, RecordHeader};
 use crate::segment::{GROUPS_START, Segment};
@@ -105,6 +106,14 @@ impl Committer {
                 break Arc::clone(active);
             }
             match std::mem::replace(&mut self.next, Next::Unwanted) {
+                // There is no room on the disk for this append; smaller ones still go in.
+                Next::Ready(segment)
+                    if segment.cramped && GROUPS_START + blocks > segment.bytes =>
+                {
+                    self.next = Next::Ready(segment);
+                    let (dir, source) = (Arc::clone(&self.dir), no_room());
+                    return Err(self.no_segment(&Arc::new(SegmentError { dir, source })));
+                }
                 // It may be too small as well, being young; the one after it will not be.
                 Next::Ready(segment) => self.activate(segment),
                 Next::Failed(error) => {

@@ -2,12 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::committer::{Committer, Extent, Next, State, Wakers};
 use crate::error::SegmentError;
 use crate::position::Position;
 use crate::segment::{GROUPS_START, Plan, RunStart, Segment, block_after};
+
+/// The work of the one that makes segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The next segment.
+    Segment,
+    /// The next segment as large as planned: it is smaller for want of room.
+    Room,
+    /// None any more: the log is closing or poisoned.
+    End,
+}
 
 impl Committer {
     /// The segment to be made, if one is wanted.
@@ -24,28 +35,50 @@ impl Committer {
         Some(self.next_plan)
     }
 
-    /// Whether a segment is wanted, once one is, and `false` once the log is closing or
-    /// poisoned; remembers whom to wake until then.
-    pub(crate) fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if !matches!(self.state, State::Open) {
-            return Poll::Ready(false);
-        }
-        if matches!(self.next, Next::Wanted | Next::Failed(_)) {
-            return Poll::Ready(true);
-        }
+    /// What the maker of segments has to do, once there is something; remembers whom to wake when
+    /// that changes.
+    pub(crate) fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<Wanted> {
         self.idle_maker = Some(cx.waker().clone());
-        Poll::Pending
+        match &self.next {
+            _ if !matches!(self.state, State::Open) => Poll::Ready(Wanted::End),
+            Next::Wanted | Next::Failed(_) => Poll::Ready(Wanted::Segment),
+            Next::Ready(next) if next.cramped => Poll::Ready(Wanted::Room),
+            Next::Unwanted | Next::Making | Next::Ready(_) => Poll::Pending,
+        }
     }
 
-    /// Brings the segment that was planned, or why there is none.
+    /// Whether segments were removed since the last call: there may be room now.
+    pub(crate) fn take_room_came(&mut self) -> bool {
+        std::mem::take(&mut self.room_came)
+    }
+
+    /// The plan for the next segment, where it is smaller than that for want of room.
+    pub(crate) fn roomier_plan(&self) -> Option<Plan> {
+        let is_cramped = matches!(&self.next, Next::Ready(next) if next.cramped);
+        (is_cramped && !self.making && matches!(self.state, State::Open)).then_some(self.next_plan)
+    }
+
+    /// Takes the next segment away to be made anew as planned.
+    pub(crate) fn take_cramped(&mut self) -> Option<Plan> {
+        let plan = self.roomier_plan()?;
+        if let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Making) {
+            self.cramped = Some(segment);
+        }
+        self.making = true;
+        Some(plan)
+    }
+
+    /// Takes the segment that was planned, or the reason why there is none.
     pub(crate) fn made(&mut self, made: io::Result<Segment>, wake: &mut Wakers) {
         self.making = false;
+        let cramped = self.cramped.take();
         match made {
             Ok(segment) if self.active.is_none() => {
                 self.next = Next::Unwanted;
                 self.activate(Arc::new(segment));
             }
             Ok(segment) => self.next = Next::Ready(Arc::new(segment)),
+            Err(_) if let Some(cramped) = cramped => self.next = Next::Ready(cramped),
             Err(source) => {
                 let dir = Arc::clone(&self.dir);
                 self.next = Next::Failed(Arc::new(SegmentError { dir, source }));
@@ -54,14 +87,9 @@ impl Committer {
         wake.extend(self.outside.values().cloned());
     }
 
-    /// Remembers whom to wake when room may have come for a segment that could not be made.
-    pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
-        self.idle_maker = Some(waker.clone());
-    }
-
-    /// The segments that are drained and may be removed once everything before `position` is:
-    /// never the one that is written to.
-    pub(crate) fn drained(&mut self, position: Position) -> Vec<u64> {
+    /// The segments that are drained and may be removed once everything before `position` is,
+    /// never the one that is written to; and up to where everything is drained.
+    pub(crate) fn drained(&mut self, position: Position) -> (Vec<u64>, Position) {
         self.released = self.released.max(position.min(self.tail));
         let released = self.released;
         let sealed = match &self.active {
@@ -76,17 +104,21 @@ impl Committer {
         };
         let drained = self.extents.iter().take_while(drained).map(|extent| extent.number).collect();
         self.bytes = self.undrained_bytes();
-        drained
+        (drained, released)
     }
 
     /// The segments before `number` are not there any more.
     pub(crate) fn removed_before(&mut self, number: u64, wake: &mut Wakers) {
+        let before = self.extents.len();
         while self.extents.front().is_some_and(|extent| extent.number < number) {
             self.extents.pop_front();
         }
         self.released = self.released.max(Position { segment: number, offset: GROUPS_START });
         self.bytes = self.undrained_bytes();
-        wake.extend(self.idle_maker.take());
+        if self.extents.len() < before {
+            self.room_came = true;
+            wake.extend(self.idle_maker.take());
+        }
     }
 
     pub(super) fn activate(&mut self, segment: Arc<Segment>) {

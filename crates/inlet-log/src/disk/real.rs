@@ -4,14 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::disk::{Access, DirLock, Disk, DiskFile, LockError};
+use crate::disk::{Access, DirLock, Disk, DiskFile, FileSystem, LockError, file_system};
 
 /// The name of the lock file in a log's directory.
 const LOCK: &str = "LOCK";
@@ -20,9 +20,13 @@ const LOCK: &str = "LOCK";
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
-/// An open file of the machine.
+/// An open file of the machine, and its identity.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    device: u64,
+    inode: u64,
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -95,6 +99,15 @@ impl Disk for RealDisk {
         let filled = getrandom(&mut bytes, GetRandomFlags::empty())?;
         if filled == bytes.len() { Ok(u64::from_le_bytes(bytes)) } else { self.random() }
     }
+
+    fn file_system(&self, dir: &Path) -> io::Result<FileSystem> {
+        file_system::of(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 /// The directory above; the current one above a bare name.
@@ -103,50 +116,75 @@ fn parent(dir: &Path) -> &Path {
 }
 
 fn open(path: &Path, access: Access, options: &mut OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
-    options.read(true).write(access != Access::Read);
+    // Opening a pipe waits for its other end, without this flag.
+    let mut flags = OFlags::NONBLOCK;
     if access == Access::Direct {
-        let direct = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
-        options.custom_flags(direct);
+        flags |= OFlags::DIRECT;
     }
-    Ok(Arc::new(RealFile(options.open(path)?)))
+    options.read(true).write(access != Access::Read);
+    options.custom_flags(i32::try_from(flags.bits()).map_err(io::Error::other)?);
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        // A socket, or a pipe without another end.
+        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => no_file(),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(no_file());
+    }
+    Ok(Arc::new(RealFile { device: metadata.dev(), inode: metadata.ino(), file }))
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file")
 }
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        self.file.write_at(bytes, offset)
     }
 
     fn will_read(&self, offset: u64, bytes: u64) {
-        let advised = fadvise(&self.0, offset, NonZero::new(bytes), Advice::WillNeed);
+        let advised = fadvise(&self.file, offset, NonZero::new(bytes), Advice::WillNeed);
         if let Err(error) = advised {
             tracing::trace!(%error, "the system takes no advice on what will be read");
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             allocated => Ok(allocated?),
         }
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match fs::metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (self.device, self.inode)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
 }

@@ -42,14 +42,16 @@ struct Driver {
     running: Running,
 }
 
-/// Tries in a directory all that the driver needs, with a file that is removed again.
+/// Tries all that the driver needs in a directory, with a file that is removed again.
 pub(crate) fn probe(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let path = dir.join("probe.seg.new");
+    // Another process may be trying, too.
+    let path = dir.join(format!("probe-{}.seg.new", std::process::id()));
     let file = disk.create(&path, Access::Direct)?;
     let mut buffer = AlignedBuffer::with_capacity(BLOCK_BYTES);
     buffer.grow(BLOCK_BYTES).fill(0);
     let (number, identity, bytes) = (0, 0, 0);
-    let segment = Segment { number, identity, bytes, path: path.clone(), file, run: None };
+    let (run, cramped) = (None, false);
+    let segment = Segment { number, identity, bytes, path: path.clone(), file, run, cramped };
     let mut flying = Flying { write: Write::new(Arc::new(segment), 0, buffer), done: 0 };
     let written = new_ring().and_then(|mut ring| {
         let more = push(&mut ring, &flying).and_then(|()| finish(&mut ring, &mut flying));

@@ -2,24 +2,40 @@
 //!
 //! A damaged segment is copied, the damaged bytes in the copy are covered by a record of the kind
 //! "removed" of just their length, and the copy takes the segment's place by a rename. So all
-//! other records stay where they were, and positions that are kept elsewhere stay right. The
-//! damaged bytes are kept in `quarantine/` under their segment's name and offset. The rest of a
-//! torn write is left to the next start.
+//! other records stay where they were, and positions that are kept elsewhere stay right. A segment
+//! that is missing becomes an empty one with such a record. What is out of place altogether is
+//! moved away, back to its place if that is free, else into the quarantine, from where its whole
+//! records are appended anew. The rest of a torn write is left to the next start.
+//!
+//! Everything taken out is kept in `quarantine/`. A repair that is cut off can be done again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::look::{Findings, Spot, end_of, look};
+use super::loss::{self, Covered, Loss};
+use super::salvage::salvage;
+use super::set_aside::{self, SALVAGE};
+use super::{Problem, ProblemKind, QUARANTINE};
 use crate::disk::{Access, Disk, DiskFile, LockError, read_full, write_full};
-use crate::error::IoError;
-use crate::fsck::{Findings, Problem, ProblemKind, QUARANTINE, Spot, look};
+use crate::error::{AppendError, IoError, OpenError};
 use crate::identity::write_id;
-use crate::position::LogId;
+use crate::ledger::{self, End, Released};
+use crate::position::{LogId, Position};
 use crate::record::{Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
 use crate::scan::Mark;
-use crate::segment::{BLOCK_BYTES, GROUPS_START, SegmentHeader, block_after, path};
+use crate::segment::{BLOCK_BYTES, GROUPS_START, SegmentHeader, block_after, numbers, path};
 
 /// How much is copied at a time, in bytes.
 const COPY_BYTES: usize = 1 << 20;
+
+/// The most missing segments that are replaced; more is no log any more.
+const SEGMENTS_MAX: u64 = 65_536;
+
+/// How often the log is looked at again: what is set right may show more behind it.
+const PASSES_MAX: usize = 4;
 
 /// What a repair did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +44,10 @@ pub struct Repair {
     pub damage: Vec<Problem>,
     /// What was taken out, and where it is kept.
     pub taken: Vec<Taken>,
+    /// The records that are gone, by the places they were in.
+    pub lost: Vec<Loss>,
+    /// Records that were out of place and were appended anew.
+    pub salvaged: u64,
     /// Records that are readable now.
     pub records: u64,
 }
@@ -39,13 +59,15 @@ pub struct Taken {
     pub path: PathBuf,
     /// Where in it, in bytes.
     pub offset: u64,
-    /// How many.
+    /// How many; 0 for something that is no file.
     pub bytes: u64,
     /// Where they are kept.
     pub kept: PathBuf,
+    /// Whether whole records among them were appended anew.
+    pub salvaged: bool,
 }
 
-/// Why a log could not be repaired. What was done so far lost nothing and may be done again.
+/// Why a log could not be repaired. Nothing was lost, and the repair may be done again.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// A writer has the log open.
@@ -54,7 +76,7 @@ pub enum RepairError {
         /// The log's directory.
         dir: PathBuf,
     },
-    /// There is damage of a sort that no crash and no bad disk makes.
+    /// There is nothing to go by, or a newer binary wrote it.
     #[error("could not repair {}: {what}", path.display())]
     Beyond {
         /// The file.
@@ -62,9 +84,40 @@ pub enum RepairError {
         /// What is wrong with it.
         what: String,
     },
+    /// Records that were out of place could not be appended anew; they are kept.
+    #[error("could not append again what was out of place in {}", dir.display())]
+    Salvage {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: SalvageError,
+    },
     /// The system refused something.
     #[error(transparent)]
     Io(#[from] IoError),
+}
+
+/// Why records could not be appended anew.
+#[derive(Debug, thiserror::Error)]
+pub enum SalvageError {
+    /// The log did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A record was not taken.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// What is kept could not be read.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// A repair under way.
+pub(super) struct Work<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
+    pub(super) repair: Repair,
+    covered: Vec<Covered>,
 }
 
 /// What is to be changed in one segment.
@@ -80,33 +133,33 @@ struct Cover {
     offset: u64,
     end: u64,
     mark: Mark,
+    /// Whether there are whole records in these bytes.
+    salvage: bool,
 }
 
-/// Repairs the log in a directory, which no writer may have open. Blocks while it does.
+/// Repairs the log in a directory, which no writer may have open and which the store has up to
+/// `drained`. Blocks while it does.
 ///
 /// # Errors
 ///
 /// [`RepairError`].
-pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repair, RepairError> {
-    let _lock = disk.lock(dir).map_err(|error| match error {
-        LockError::Held { .. } => RepairError::InUse { dir: dir.to_owned() },
-        LockError::Io(error) => IoError::on("lock", dir)(error).into(),
-    })?;
-    let findings = look(disk, dir)?;
-    let mut repair = Repair::default();
-    let damage = findings.report.problems.iter();
-    repair.damage = damage.filter(|problem| problem.kind == ProblemKind::Damage).cloned().collect();
-    if findings.spots.is_empty() {
-        repair.records = findings.report.records;
-        return Ok(repair);
+pub fn repair(disk: &Arc<dyn Disk>, dir: &Path, drained: Position) -> Result<Repair, RepairError> {
+    let mut repair = {
+        let _lock = disk.lock(dir).map_err(|error| match error {
+            LockError::Held { .. } => RepairError::InUse { dir: dir.to_owned() },
+            LockError::Io(error) => IoError::on("lock", dir)(error).into(),
+        })?;
+        set_right(&**disk, dir, drained)?
+    };
+    repair.salvaged = salvage(disk, dir, drained)
+        .map_err(|source| RepairError::Salvage { dir: dir.to_owned(), source })?;
+    for taken in &mut repair.taken {
+        let kept = taken.kept.to_string_lossy().into_owned();
+        if let Some(kept) = kept.strip_suffix(SALVAGE) {
+            (taken.kept, taken.salvaged) = (PathBuf::from(kept), true);
+        }
     }
-    let quarantine = dir.join(QUARANTINE);
-    disk.create_dir(&quarantine).map_err(IoError::on("make the directory", &quarantine))?;
-    let id = identity(disk, dir, &findings, &mut repair)?;
-    for (number, changes) in plan(disk, dir, id, &findings)? {
-        change(disk, dir, id, number, changes, &mut repair)?;
-    }
-    let after = look(disk, dir)?;
+    let after = look(&**disk, dir, drained)?;
     if let Some(left) = after.report.problems.iter().find(|left| left.kind == ProblemKind::Damage) {
         return Err(RepairError::Beyond { path: left.path.clone(), what: left.what.clone() });
     }
@@ -114,26 +167,148 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repair, RepairError> {
     Ok(repair)
 }
 
-/// The log's identity; written anew where it was damaged.
-fn identity(
-    disk: &dyn Disk,
-    dir: &Path,
-    findings: &Findings,
-    repair: &mut Repair,
-) -> Result<LogId, RepairError> {
-    let path = dir.join("log.id");
-    let id = findings.id.ok_or_else(|| RepairError::Beyond {
-        path: path.clone(),
-        what: "neither it nor any segment tells which log this is".to_owned(),
-    })?;
-    if findings.spots.iter().any(|spot| matches!(spot, Spot::Identity)) {
-        if let Ok(file) = disk.open(&path, Access::Read) {
-            let bytes = file.bytes().map_err(IoError::on("look at", &path))?;
-            repair.taken.push(keep(disk, dir, &path, &*file, 0, bytes.min(1 << 20))?);
+/// Sets everything right that can be without appending.
+fn set_right(disk: &dyn Disk, dir: &Path, drained: Position) -> Result<Repair, RepairError> {
+    let mut work = Work { disk, dir, repair: Repair::default(), covered: Vec::new() };
+    let mut sealed = None;
+    let mut cut_short = false;
+    for pass in 0..PASSES_MAX {
+        let findings = look(disk, dir, drained)?;
+        let damage = findings.report.problems.iter();
+        let damage = damage.filter(|problem| problem.kind == ProblemKind::Damage).cloned();
+        if pass == 0 {
+            work.repair.damage = damage.collect();
+            sealed = findings.recorded.end.and_then(|end| end.sealed);
         }
-        write_id(disk, dir, id)?;
+        if findings.spots.is_empty() {
+            break;
+        }
+        cut_short |= findings.spots.iter().any(|spot| matches!(spot, Spot::Seal));
+        let quarantine = dir.join(QUARANTINE);
+        disk.create_dir(&quarantine).map_err(IoError::on("make the directory", &quarantine))?;
+        let id = work.set_aside(&findings)?;
+        let Some(id) = id else { continue };
+        for (number, changes) in plan(disk, dir, id, &findings)? {
+            change(id, number, changes, &mut work)?;
+        }
+        work.record(&findings)?;
     }
-    Ok(id)
+    let Work { mut repair, covered, .. } = work;
+    repair.lost = loss::account(disk, dir, &covered, sealed, cut_short)?;
+    Ok(repair)
+}
+
+impl Work<'_> {
+    /// Moves away what is out of place, and sees to it that the log knows who it is. Nothing
+    /// where the log has to be looked at again first.
+    fn set_aside(&mut self, findings: &Findings) -> Result<Option<LogId>, RepairError> {
+        let mut moved = false;
+        let mut misnamed = Vec::new();
+        for spot in &findings.spots {
+            match spot {
+                Spot::Newer { path } => {
+                    let what = "a newer binary wrote it; use that one".to_owned();
+                    return Err(RepairError::Beyond { path: path.clone(), what });
+                }
+                Spot::Stray { path } => {
+                    let kept = set_aside::put_away(self.disk, self.dir, path, "")?;
+                    self.note(path, 0, 0, kept);
+                    moved = true;
+                }
+                Spot::Misnamed { path, header } => misnamed.push((path, header)),
+                Spot::Ledger { path } => {
+                    let file = self.disk.open(path, Access::Read);
+                    let file = file.map_err(IoError::on("open", path))?;
+                    let bytes = file.bytes().map_err(IoError::on("look at", path))?;
+                    self.keep(path, &*file, 0..bytes.min(1 << 20), None)?;
+                    self.disk.remove(path).map_err(IoError::on("remove", path))?;
+                    moved = true;
+                }
+                _ => {}
+            }
+        }
+        moved |= !misnamed.is_empty();
+        for (path, kept) in set_aside::put_back(self.disk, self.dir, misnamed, findings)? {
+            self.note(&path, 0, 0, kept);
+        }
+        if moved {
+            return Ok(None);
+        }
+        self.identity(findings).map(Some)
+    }
+
+    /// The log's identity; written anew where it was damaged, and made anew where nothing tells it.
+    /// The store then has no cursor for it, and knows by their ids the documents that it has.
+    fn identity(&mut self, findings: &Findings) -> Result<LogId, RepairError> {
+        let path = self.dir.join("log.id");
+        let id = match findings.id {
+            Some(id) => id,
+            None => {
+                let random =
+                    || self.disk.random().map_err(IoError::on("get random bytes for", &path));
+                let mut bytes = [0; 16];
+                bytes[..8].copy_from_slice(&random()?.to_le_bytes());
+                bytes[8..].copy_from_slice(&random()?.to_le_bytes());
+                LogId::from_bytes(bytes)
+            }
+        };
+        if findings.id.is_none() || findings.spots.iter().any(|spot| matches!(spot, Spot::Identity))
+        {
+            if let Ok(file) = self.disk.open(&path, Access::Read) {
+                let bytes = file.bytes().map_err(IoError::on("look at", &path))?;
+                self.keep(&path, &*file, 0..bytes.min(1 << 20), None)?;
+            }
+            write_id(self.disk, self.dir, id)?;
+        }
+        Ok(id)
+    }
+
+    /// Records the log's extent as it is now, where what was recorded is not so.
+    fn record(&self, findings: &Findings) -> Result<(), RepairError> {
+        let (disk, dir) = (self.disk, self.dir);
+        let numbers = numbers(disk, dir).map_err(IoError::on("list", dir))?;
+        let (Some(&first), Some(&newest)) = (numbers.first(), numbers.last()) else {
+            return Ok(());
+        };
+        // The end is as sure again once the log was opened and closed.
+        ledger::write(disk, dir, &End { newest, sealed: None })?;
+        if findings.recorded.released.is_none() {
+            let released = Released { first, position: Position::START, store: None };
+            ledger::write(disk, dir, &released)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, path: &Path, offset: u64, bytes: u64, kept: PathBuf) {
+        let path = path.to_owned();
+        self.repair.taken.push(Taken { path, offset, bytes, kept, salvaged: false });
+    }
+
+    /// Keeps bytes of a file in the quarantine, durably; with an identity, to be salvaged: there
+    /// are whole records of the segment with that identity in them.
+    fn keep(
+        &mut self,
+        path: &Path,
+        file: &dyn DiskFile,
+        range: Range<u64>,
+        salvage: Option<u64>,
+    ) -> Result<(), RepairError> {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let suffix = salvage.map_or(String::new(), |identity| format!("-{identity:016x}{SALVAGE}"));
+        let kept =
+            set_aside::free_name(self.disk, self.dir, &format!("{name}-{}", range.start), &suffix)?;
+        let bytes = range.end - range.start;
+        let length = usize::try_from(bytes).map_err(std::io::Error::other);
+        let mut taken = vec![0; length.map_err(IoError::on("keep", path))?];
+        let read = read_full(file, &mut taken, range.start).map_err(IoError::on("read", path))?;
+        let to = self.disk.create(&kept, Access::Write).map_err(IoError::on("create", &kept))?;
+        write_full(&*to, &taken[..read], 0).map_err(IoError::on("write", &kept))?;
+        to.sync().map_err(IoError::on("sync", &kept))?;
+        let quarantine = self.dir.join(QUARANTINE);
+        self.disk.sync_dir(&quarantine).map_err(IoError::on("sync", &quarantine))?;
+        self.note(path, range.start, bytes, kept);
+        Ok(())
+    }
 }
 
 fn plan(
@@ -143,21 +318,31 @@ fn plan(
     findings: &Findings,
 ) -> Result<BTreeMap<u64, Changes>, RepairError> {
     let mut plan: BTreeMap<u64, Changes> = BTreeMap::new();
-    let beyond = |number, what: &str| {
-        Err(RepairError::Beyond { path: path(dir, number), what: what.to_owned() })
-    };
     let new_header = |number| {
         let random = disk.random().map_err(IoError::on("get random bytes for", dir))?;
         let identity = random.max(1);
         Ok::<_, IoError>(SegmentHeader { number, identity, log: id, run: None })
     };
+    let gaps: BTreeSet<u64> = findings
+        .spots
+        .iter()
+        .filter_map(|spot| match spot {
+            Spot::Gap { number } => Some(*number),
+            _ => None,
+        })
+        .collect();
     for spot in &findings.spots {
         match *spot {
-            Spot::Identity => {}
-            Spot::Segment { number } => {
-                let changes = plan.entry(number).or_default();
-                changes.header = Some(new_header(number)?);
-                changes.covers.push(whole(GROUPS_START));
+            Spot::Segments { first, last } => {
+                if last - first >= SEGMENTS_MAX {
+                    let what = format!("segments {first} to {last} are missing");
+                    return Err(RepairError::Beyond { path: dir.to_owned(), what });
+                }
+                for number in first..=last {
+                    let changes = plan.entry(number).or_default();
+                    changes.header = Some(new_header(number)?);
+                    changes.covers.push(whole(GROUPS_START));
+                }
             }
             Spot::Header { number, header: Some(header), .. } => {
                 plan.entry(number).or_default().header = Some(SegmentHeader { log: id, ..header });
@@ -168,17 +353,26 @@ fn plan(
                 changes.covers.push(whole(end.max(GROUPS_START)));
             }
             Spot::Bytes { number, offset, end, mark } => {
-                plan.entry(number).or_default().covers.push(Cover { offset, end, mark });
-            }
-            Spot::Gap { number } => {
-                let mark = end_of(disk, dir, id, number)?;
-                let cover = Cover { offset: mark.at, end: mark.at, mark };
+                let cover = Cover { offset, end, mark, salvage: false };
                 plan.entry(number).or_default().covers.push(cover);
             }
-            Spot::Misplaced { number, offset } => {
-                return beyond(number, &format!("a whole record at {offset} is out of its place"));
+            Spot::Misplaced { number, offset, end, mark } => {
+                let cover = Cover { offset, end, mark, salvage: true };
+                plan.entry(number).or_default().covers.push(cover);
             }
+            Spot::Gap { .. }
+            | Spot::Identity
+            | Spot::Ledger { .. }
+            | Spot::Newer { .. }
+            | Spot::Stray { .. }
+            | Spot::Misnamed { .. }
+            | Spot::Seal => {}
         }
+    }
+    for number in gaps {
+        let mark = end_of(disk, dir, id, number)?;
+        let cover = Cover { offset: mark.at, end: mark.at, mark, salvage: false };
+        plan.entry(number).or_default().covers.push(cover);
     }
     Ok(plan)
 }
@@ -186,31 +380,17 @@ fn plan(
 /// A cover over a segment from its first group on.
 fn whole(end: u64) -> Cover {
     let mark = Mark { at: GROUPS_START, group: None, expected: None };
-    Cover { offset: GROUPS_START, end, mark }
+    Cover { offset: GROUPS_START, end, mark, salvage: false }
 }
 
-/// Where the records of a sound segment end.
-fn end_of(disk: &dyn Disk, dir: &Path, id: LogId, number: u64) -> Result<Mark, RepairError> {
-    let path = path(dir, number);
-    let reading = || IoError::on("read", &path);
-    let file = disk.open(&path, Access::Read).map_err(IoError::on("open", &path))?;
-    let header = SegmentHeader::read(&*file, number, id).map_err(reading())?;
-    let header = header
-        .map_err(|error| RepairError::Beyond { path: path.clone(), what: error.to_string() })?;
-    let mut scan =
-        crate::scan::Scan::new(path.clone(), file, header, GROUPS_START).map_err(reading())?;
-    while let crate::scan::Step::Record(_) = scan.step().map_err(reading())? {}
-    Ok(scan.mark)
-}
-
+/// Replaces a segment by a copy with the changes in it, or makes one where it is missing.
 fn change(
-    disk: &dyn Disk,
-    dir: &Path,
     id: LogId,
     number: u64,
     changes: Changes,
-    repair: &mut Repair,
+    work: &mut Work<'_>,
 ) -> Result<(), RepairError> {
+    let Work { disk, dir, .. } = *work;
     let old_path = path(dir, number);
     let new_path = old_path.with_extension("seg.new");
     let writing = || IoError::on("write", &new_path);
@@ -226,7 +406,8 @@ fn change(
     let header = match changes.header {
         Some(header) => {
             if let Some(old) = &old {
-                repair.taken.push(keep(disk, dir, &old_path, &**old, 0, GROUPS_START)?);
+                // Where the header should be there may be records.
+                work.keep(&old_path, &**old, 0..GROUPS_START, Some(header.identity))?;
             }
             write_full(&*new, &header.encode(), 0).map_err(writing())?;
             header
@@ -241,9 +422,10 @@ fn change(
     };
     for cover in changes.covers {
         if let Some(old) = &old {
-            let bytes = cover.end - cover.offset;
-            repair.taken.push(keep(disk, dir, &old_path, &**old, cover.offset, bytes)?);
+            let salvage = cover.salvage.then_some(header.identity);
+            work.keep(&old_path, &**old, cover.offset..cover.end, salvage)?;
         }
+        work.covered.push(Covered { segment: number, start: cover.offset, end: cover.end });
         cover.write(&*new, header.identity).map_err(writing())?;
     }
     new.sync().map_err(IoError::on("sync", &new_path))?;
@@ -254,7 +436,7 @@ fn change(
 
 impl Cover {
     fn write(self, file: &dyn DiskFile, identity: u64) -> std::io::Result<()> {
-        let Self { mut offset, end, mark } = self;
+        let Self { mut offset, end, mark, .. } = self;
         let header_bytes = RECORD_HEADER_BYTES as u64;
         let short = (1..header_bytes).contains(&(end - offset));
         if short && block_after(offset) == end {
@@ -300,26 +482,4 @@ fn copy(from: &dyn DiskFile, to: &dyn DiskFile) -> std::io::Result<()> {
         write_full(to, &chunk[..bytes], offset)?;
         offset += bytes as u64;
     }
-}
-
-/// Keeps bytes of a file in the quarantine, durably.
-fn keep(
-    disk: &dyn Disk,
-    dir: &Path,
-    path: &Path,
-    file: &dyn DiskFile,
-    offset: u64,
-    bytes: u64,
-) -> Result<Taken, RepairError> {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let quarantine = dir.join(QUARANTINE);
-    let kept = quarantine.join(format!("{name}-{offset}"));
-    let length = usize::try_from(bytes).map_err(std::io::Error::other);
-    let mut taken = vec![0; length.map_err(IoError::on("keep", path))?];
-    let read = read_full(file, &mut taken, offset).map_err(IoError::on("read", path))?;
-    let to = disk.create(&kept, Access::Write).map_err(IoError::on("create", &kept))?;
-    write_full(&*to, &taken[..read], 0).map_err(IoError::on("write", &kept))?;
-    to.sync().map_err(IoError::on("sync", &kept))?;
-    disk.sync_dir(&quarantine).map_err(IoError::on("sync", &quarantine))?;
-    Ok(Taken { path: path.to_owned(), offset, bytes, kept })
 }

@@ -71,7 +71,7 @@ fn a_last_write_cut_at_any_byte_leaves_its_whole_records_and_is_told() {
             let mut expected = payloads[..left].to_vec();
             expected.push(b"after".to_vec());
             assert_eq!(disk.payloads(), expected, "cut at {cut}");
-            assert_eq!(fsck::check(&disk, Path::new(DIR)).unwrap().problems, []);
+            assert_eq!(fsck::check(&disk, Path::new(DIR), Position::START).unwrap().problems, []);
         }
     }
 }
@@ -120,7 +120,7 @@ fn look_at_flipped(
     may_be_torn: bool,
     at: &str,
 ) {
-    let report = fsck::check(flipped, Path::new(DIR)).unwrap();
+    let report = fsck::check(flipped, Path::new(DIR), Position::START).unwrap();
     assert_ne!(report.problems, [], "not found: {at}");
     assert!(report.is_damaged() || may_be_torn, "{at}: {:?}", report.problems);
     match flipped.open(options) {
@@ -201,7 +201,7 @@ fn records_that_are_missing_altogether_are_damage() {
         disk.disk().set_contents(&path, &bytes).unwrap();
         let refused = disk.open(&small()).unwrap_err();
         assert!(refused.to_string().contains("records are missing"), "{refused}");
-        assert!(fsck::check(&disk, Path::new(DIR)).unwrap().is_damaged());
+        assert!(fsck::check(&disk, Path::new(DIR), Position::START).unwrap().is_damaged());
         let mut reader = Reader::open(disk.arc(), Path::new(DIR), Position::START).unwrap();
         assert_eq!(reader.next_batch(100, 1 << 20, None).unwrap().records.len(), 3);
         reader.next_batch(100, 1 << 20, None).unwrap_err();
@@ -223,7 +223,7 @@ fn records_missing_at_the_end_of_a_full_segment_are_damage() {
     disk.disk().set_contents(&path, &bytes).unwrap();
     let refused = disk.open(&small()).unwrap_err();
     assert!(matches!(&refused, OpenError::Damage(_)), "{refused}");
-    assert!(fsck::check(&disk, Path::new(DIR)).unwrap().is_damaged());
+    assert!(fsck::check(&disk, Path::new(DIR), Position::START).unwrap().is_damaged());
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_log_that_lacks_what_was_drained_is_refused() {
     let drained = Position { segment: 9, offset: 4096 };
     let options = LogOptions { drained, ..small() };
     let refused = disk.open(&options).unwrap_err();
-    assert!(refused.to_string().contains("drained up to 9:4096"), "{refused}");
+    assert!(refused.to_string().contains("stored up to 9:4096"), "{refused}");
 }
 
 #[test]
@@ -266,10 +266,31 @@ fn a_segment_prepared_ahead_and_not_written_to_is_not_the_last() {
     let mut bytes = disk.disk().contents(&path).unwrap();
     bytes[2 * BLOCK_BYTES..][..64].fill(9);
     disk.disk().set_contents(&path, &bytes).unwrap();
-    let report = fsck::check(&disk, Path::new(DIR)).unwrap();
+    let report = fsck::check(&disk, Path::new(DIR), Position::START).unwrap();
     assert_eq!(report.problems.iter().map(|p| p.kind).collect::<Vec<_>>(), [ProblemKind::Torn]);
     let (log, recovery) = disk.open(&small()).unwrap();
     assert_eq!(recovery.torn.unwrap().offset, 2 * BLOCK_BYTES as u64);
     finish(&log, log.append(&[b"more"])).unwrap();
     assert_eq!(disk.payloads(), [b"acked".to_vec(), b"more".to_vec()]);
+}
+
+#[test]
+fn a_first_write_that_was_cut_off_leaves_nothing_behind_though_all_before_it_is_gone() {
+    let disk = Simulated::new(11);
+    let (log, _) = disk.open(&small()).unwrap();
+    let end = append(&log, b"stored").unwrap();
+    drop(log);
+    // The second run writes one group, which is torn; the first run's segment is stored and gone.
+    let (log, _) = disk.open(&small()).unwrap();
+    append(&log, b"torn").unwrap();
+    log.release(end).unwrap();
+    drop(log);
+    let path = segment(&disk);
+    disk.disk().flip(&path, BLOCK_BYTES + 33, 1).unwrap();
+    let options = LogOptions { drained: end, ..small() };
+    let (log, recovery) = disk.open(&options).unwrap();
+    assert_eq!((recovery.records, recovery.torn.is_some()), (0, true));
+    append(&log, b"after").unwrap();
+    assert_eq!(disk.payloads(), [b"after"]);
+    assert_eq!(fsck::check(&disk, Path::new(DIR), end).unwrap().problems, []);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inlet_log::{
-    AppendError, DriveError, Log, LogOptions, OpenError, Position, Reader, RealDisk, Sync,
+    AppendError, DriveError, Log, LogOptions, Method, OpenError, Position, Reader, RealDisk, Sync,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -31,7 +31,7 @@ fn open(dir: &Path, sync: Sync) -> Log {
 #[allow(clippy::print_stderr, reason = "a test that could not run is told, not passed in silence")]
 fn open_uring(dir: &Path, test: &str) -> Option<Log> {
     let log = open(dir, Sync::Auto);
-    if log.sync_method() != "io_uring" {
+    if log.durability().method != Method::IoUring {
         eprintln!("not run: {test}: io_uring or direct writes are not to be had here");
         return None;
     }
@@ -88,7 +88,7 @@ fn many_append(dir: &Path, log: Log) {
 fn a_thread_writes_what_many_tasks_append() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path(), Sync::Thread);
-    assert_eq!(log.sync_method(), "thread");
+    assert_eq!(log.durability().method, Method::Thread);
     many_append(dir.path(), log);
 }
 
@@ -138,7 +138,7 @@ fn a_driver_dropped_in_the_middle_answers_everyone() {
     }) {
         let dir = tempfile::tempdir().unwrap();
         let log = open(dir.path(), sync);
-        let by_uring = log.sync_method() == "io_uring";
+        let by_uring = log.durability().method == Method::IoUring;
         let mut acked = 0;
         runtime().block_on(async {
             let driven = tokio::spawn(log.drive());

@@ -271,5 +271,5 @@ fn an_open_that_fails_names_the_file() {
     let other = Simulated::new(6);
     other.disk().fail_change(0, Fault::Io);
     let refused = other.open(&small()).unwrap_err();
-    assert!(refused.to_string().contains("/data/log/log.id.new"), "{refused}");
+    assert!(refused.to_string().contains("/data/log/log.released.new"), "{refused}");
 }

@@ -26,12 +26,13 @@ fn written(seed: u64) -> (Simulated, Vec<Vec<u8>>) {
 }
 
 fn check(disk: &Simulated) -> fsck::Report {
-    fsck::check(disk, Path::new(DIR)).unwrap()
+    fsck::check(disk, Path::new(DIR), Position::START).unwrap()
 }
 
 /// Repairs, and sees that the log opens and is sound; gives what was repaired and what is left.
 fn repair(disk: &Simulated, at: &str) -> (fsck::Repair, Vec<Vec<u8>>) {
-    let repair = fsck::repair(disk, Path::new(DIR)).unwrap_or_else(|error| panic!("{at}: {error}"));
+    let repair = fsck::repair(&disk.arc(), Path::new(DIR), Position::START)
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
     let left = disk.payloads();
     assert_eq!(repair.records, left.len() as u64, "{at}");
     let (log, _) = disk.open(&small()).unwrap_or_else(|error| panic!("{at}: {error}"));
@@ -165,8 +166,8 @@ fn a_torn_tail_is_told_and_left_to_the_next_start() {
     assert_eq!(report.problems[0].kind, ProblemKind::Torn);
     assert_eq!(report.problems[0].bytes, 100);
     let text = report.problems[0].to_string();
-    assert!(text.contains(".seg: 100 bytes at offset 8192: the rest of a write"), "{text}");
-    let repair = fsck::repair(&disk, Path::new(DIR)).unwrap();
+    assert!(text.contains(".seg: 100 bytes at offset 8192: no whole record at the end"), "{text}");
+    let repair = fsck::repair(&disk.arc(), Path::new(DIR), Position::START).unwrap();
     assert_eq!((repair.damage, repair.taken), (vec![], vec![]));
     assert_eq!(check(&disk), report, "nothing was changed");
 }
@@ -175,7 +176,7 @@ fn a_torn_tail_is_told_and_left_to_the_next_start() {
 fn a_log_with_a_writer_is_not_repaired() {
     let (disk, _) = written(6);
     let _log = disk.open(&small()).unwrap();
-    let refused = fsck::repair(&disk, Path::new(DIR)).unwrap_err();
+    let refused = fsck::repair(&disk.arc(), Path::new(DIR), Position::START).unwrap_err();
     assert!(matches!(refused, RepairError::InUse { .. }), "{refused}");
     assert_eq!(check(&disk).problems, []);
 }

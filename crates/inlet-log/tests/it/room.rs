@@ -157,16 +157,92 @@ fn a_drained_log_without_a_writer_can_be_removed_and_no_other() {
     let (log, _) = disk.open(&small()).unwrap();
     let first = append(&log, b"one").unwrap();
     let last = append(&log, b"two").unwrap();
-    assert!(!remove_drained(&disk, dir, last).unwrap(), "it has a writer");
+    assert!(!remove_drained(&disk, dir, last, || true).unwrap(), "it has a writer");
     drop(log);
-    assert!(!remove_drained(&disk, dir, first).unwrap(), "something is not drained");
+    assert!(!remove_drained(&disk, dir, first, || true).unwrap(), "something is not drained");
     let copy = disk.copy();
     let segment = copy.segments().remove(0);
     copy.disk().flip(&segment, 4096 * 2 + 5, 1).unwrap();
-    assert!(!remove_drained(&copy, dir, last).unwrap(), "something can't be read");
-    assert!(remove_drained(&disk, dir, last).unwrap());
+    assert!(!remove_drained(&copy, dir, last, || true).unwrap(), "something can't be read");
+    assert!(remove_drained(&disk, dir, last, || true).unwrap());
     assert!(disk.disk().list(dir).is_err());
     let (log, recovery) = disk.open(&small()).unwrap();
     assert_eq!(recovery.segments, 0);
     append(&log, b"anew").unwrap();
+}
+
+/// Has the disk hold its files and that many bytes more.
+fn leave_room(disk: &Simulated, bytes: u64) {
+    let used = disk.disk().used_bytes();
+    disk.disk().set_room(Some(used + bytes));
+}
+
+/// Options of a log whose segments are larger than the room that is left.
+fn large() -> LogOptions {
+    LogOptions {
+        first_segment_bytes: 128 << 10,
+        segment_bytes: 2 << 20,
+        group_bytes_max: 64 << 10,
+        queue_bytes_max: 64 << 20,
+        ..small()
+    }
+}
+
+#[test]
+fn less_room_than_a_segment_makes_smaller_segments_until_there_is_none() {
+    let disk = Simulated::new(9);
+    let (log, _) = disk.open(&large()).unwrap();
+    leave_room(&disk, 1 << 20);
+    let mut acked = Vec::new();
+    let full = loop {
+        let payload = payload(acked.len(), 3000);
+        match append(&log, &payload) {
+            Ok(_) => acked.push(payload),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&full, AppendError::Full { cause: Full::Disk(_), .. }), "{full}");
+    // Each of them takes a block; of the last 64 KiB and of the headers none can be made.
+    let blocks = (128 << 10) / 4096 + (1 << 20) / 4096;
+    assert!(acked.len() > blocks - 32, "{} of {blocks} blocks were used", acked.len());
+    assert_eq!(disk.payloads(), acked);
+    assert!(log.poisoned().is_none());
+    let tail = log.tail();
+    log.release(tail).unwrap();
+    // The room of what was released is used at once.
+    log.make_segment();
+    append(&log, b"again").unwrap();
+}
+
+#[test]
+fn an_append_that_finds_no_room_does_not_keep_smaller_ones_out() {
+    let disk = Simulated::new(10);
+    let (log, _) = disk.open(&large()).unwrap();
+    append(&log, b"first").unwrap();
+    log.make_segment();
+    // The next segment is there; fill up to it, with little room left for one more.
+    leave_room(&disk, 100 << 10);
+    let mut small = 0;
+    let big = vec![7; 300 << 10];
+    let refused = loop {
+        match append(&log, &payload(small, 3000)) {
+            Ok(_) => small += 1,
+            Err(error) => panic!("{error} after {small}"),
+        }
+        if disk.segments().len() == 3
+            && let Err(refused) = append(&log, &big)
+        {
+            break refused;
+        }
+    };
+    assert!(matches!(&refused, AppendError::Full { cause: Full::Disk(_), .. }), "{refused}");
+    append(&log, b"small ones go on").unwrap();
+    disk.disk().set_room(None);
+    // The next segment is made anew with all its room, and is used.
+    assert!(log.make_roomier());
+    append(&log, &big).unwrap();
+    append(&log, b"after it").unwrap();
+    let payloads = disk.payloads();
+    let last: Vec<usize> = payloads.iter().rev().take(3).map(Vec::len).collect();
+    assert_eq!(last, [b"after it".len(), big.len(), b"small ones go on".len()]);
 }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use inlet_log::{
-    Access, AppendError, DirLock, Disk, DiskFile, LockError, Log, LogOptions, OpenError, Position,
-    Reader, Recovery, Sync,
+    Access, AppendError, DirLock, Disk, DiskFile, FileSystem, Keeps, LockError, Log, LogOptions,
+    OpenError, Position, Reader, Recovery, Sync,
 };
 use inlet_testkit::simulated_disk::{FileId, SimulatedDisk};
 
@@ -203,6 +203,14 @@ impl Disk for Simulated {
     fn random(&self) -> io::Result<u64> {
         Ok(self.disk().random())
     }
+
+    fn file_system(&self, _: &Path) -> io::Result<FileSystem> {
+        Ok(FileSystem { name: "simulated".into(), keeps: Keeps::Syncs })
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.disk().free_bytes())
+    }
 }
 
 impl DiskFile for SimulatedFile {
@@ -230,6 +238,10 @@ impl DiskFile for SimulatedFile {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.on.disk().bytes(self.file))
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.on.disk().open(path).is_ok_and(|file| file == self.file))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {

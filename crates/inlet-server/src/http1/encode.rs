@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
 use http::{StatusCode, response};
 
+use crate::clock;
+
 /// How the body of an answer is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnswerBody {
@@ -142,6 +144,7 @@ struct DateLine {
     line: String,
 }
 
+/// Writes no line while the clock shows what is no date in HTTP.
 fn write_date(out: &mut Vec<u8>) {
     thread_local! {
         static DATE_LINE: RefCell<DateLine> = RefCell::default();
@@ -150,9 +153,11 @@ fn write_date(out: &mut Vec<u8>) {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if second != date.second || date.line.is_empty() {
-            let text = if second == 0 { UNIX_EPOCH } else { now };
-            *date =
-                DateLine { second, line: format!("date: {}\r\n", httpdate::fmt_http_date(text)) };
+            let line = match clock::has_a_date() {
+                true => format!("date: {}\r\n", httpdate::fmt_http_date(now)),
+                false => String::new(),
+            };
+            *date = DateLine { second, line };
         }
         out.extend_from_slice(date.line.as_bytes());
     });

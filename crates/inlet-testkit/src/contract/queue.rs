@@ -12,10 +12,10 @@ use bytes::Bytes;
 use inlet_core::document::{Document, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::{BatchLimit, Delivery, Outcome, Queue};
+use inlet_core::ports::{BatchLimit, Delivery, Oldest, Outcome, Queue};
 
 use super::not_run;
-use crate::sample::{document, document_in, document_with, keyed_document};
+use crate::sample::{after, document, document_in, document_with, keyed_document};
 
 /// Opens a queue, and opens it again as after a crash.
 #[async_trait]
@@ -47,6 +47,7 @@ macro_rules! queue_contract {
             queue_7_receive_wakes_for_what_comes_while_it_waits,
             queue_8_a_send_dropped_half_way_loses_nothing_that_was_acknowledged,
             queue_8_a_receive_dropped_half_way_loses_nothing,
+            queue_10_depth_has_the_oldest_document_until_it_is_settled,
         }
     };
 }
@@ -196,6 +197,32 @@ pub async fn queue_6_a_full_queue_refuses_at_once_and_takes_again_once_there_is_
     assert!(queue.depth().await.unwrap().bytes < depth.bytes);
     queue.has_room().unwrap();
     queue.send(&[refused]).await.unwrap();
+}
+
+/// The oldest document that waits is told, where the queue can tell, from when it was sent until
+/// it is settled, by every handle.
+pub async fn queue_10_depth_has_the_oldest_document_until_it_is_settled(
+    fixture: &dyn QueueFixture,
+) {
+    let queue = fixture.open().await;
+    let oldest = async |queue: &dyn Queue| queue.depth().await.unwrap().oldest;
+    if oldest(&*queue).await == Oldest::Unknown {
+        return not_run("this queue can't tell before it has delivered");
+    }
+    assert_eq!(oldest(&*queue).await, Oldest::Nothing);
+    let mut documents = [document(1), document(2)];
+    documents[1].received = after(60);
+    let [first, second] = documents.clone().map(|document| document.received);
+    queue.send(&documents).await.unwrap();
+    assert_eq!(oldest(&*queue).await, Oldest::Accepted(first));
+    let one = BatchLimit { documents_max: 1, ..limit(1) };
+    for next in [Oldest::Accepted(second), Oldest::Nothing] {
+        let before = oldest(&*queue).await;
+        let delivery = queue.receive(one).await.unwrap();
+        assert_eq!(oldest(&*queue).await, before, "what is being stored waits still");
+        settle(&*queue, &delivery).await;
+        assert_eq!(oldest(&*queue).await, next);
+    }
 }
 
 /// With nothing to give, `receive` gives nothing.

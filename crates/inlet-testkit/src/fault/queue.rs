@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use inlet_core::document::Document;
 use inlet_core::failure::Failure;
-use inlet_core::ports::{BatchLimit, Delivery, Depth, Outcome, Queue};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{BatchLimit, Damaged, Delivery, Depth, Outcome, Queue};
 
 use super::plan::{Faults, with_fault};
 
@@ -41,5 +42,9 @@ impl<Q: Queue> Queue for FailingQueue<Q> {
 
     async fn depth(&self) -> Result<Depth, Failure> {
         with_fault!(self.faults, "measure", self.inner.depth().await)
+    }
+
+    async fn damaged(&self, id: DocumentId) -> Result<Option<Damaged>, Failure> {
+        with_fault!(self.faults, "ask", self.inner.damaged(id).await)
     }
 }

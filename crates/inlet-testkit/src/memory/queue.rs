@@ -9,7 +9,7 @@ use inlet_core::document::Document;
 use inlet_core::envelope;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{
-    BatchLimit, Cursor, Delivered, Delivery, Depth, Outcome, Queue, Undecodable,
+    BatchLimit, Cursor, Delivered, Delivery, Depth, Oldest, Outcome, Queue, Undecodable,
 };
 use tokio::sync::Notify;
 
@@ -150,6 +150,11 @@ impl Queue for MemoryQueue {
             bytes: state.bytes as u64,
             bytes_max: Some(self.0.bytes_max as u64),
             messages: Some(state.waiting.len() as u64),
+            oldest: state
+                .waiting
+                .iter()
+                .find_map(|payload| envelope::decode(payload).ok())
+                .map_or(Oldest::Nothing, |document| Oldest::Accepted(document.received)),
         })
     }
 }

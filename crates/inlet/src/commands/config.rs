@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
+use inlet_log::Durability;
+
 use crate::cli::JsonArgs;
 use crate::config::{Settings, Sources};
 use crate::report;
 use crate::wire::{self, BUCKET_ON_STORE_DISK};
 
-/// Prints every setting.
+/// Prints every setting, and what is in force that no setting decides.
 pub(crate) fn run(settings: &Settings, sources: &Sources, args: &JsonArgs) -> anyhow::Result<()> {
     let warning = wire::is_bucket_on_store_disk(settings).then_some(BUCKET_ON_STORE_DISK);
     for (setting, value) in sources.iter() {
@@ -29,7 +31,28 @@ pub(crate) fn run(settings: &Settings, sources: &Sources, args: &JsonArgs) -> an
     if let Some(warning) = warning.filter(|_| !args.json) {
         report::say(format_args!("warning: bucket: {warning}"));
     }
-    Ok(())
+    match wire::log_durability(settings)? {
+        Some(durability) => print_durability(&durability, args.json),
+        None => Ok(()),
+    }
+}
+
+/// Prints how the log of the data directory is made durable, which follows from its file system.
+fn print_durability(durability: &Durability, as_json: bool) -> anyhow::Result<()> {
+    let (text, warning) = (durability.to_string(), durability.warning());
+    if as_json {
+        return report::data(json!({
+            "name": "log durability",
+            "value": text,
+            "origin": "the file system",
+            "warning": warning,
+        }));
+    }
+    let note = warning.map_or_else(
+        || "the file system".to_owned(),
+        |warning| format!("not known to survive a power cut: {warning}"),
+    );
+    report::data(format_args!("{:<28} {text:<24} {note}", "log durability"))
 }
 
 /// The value without what stands between `user:` and `@` in a URL.

@@ -107,7 +107,7 @@ fn print_worker(worker: &WorkerStatus, queue_bytes: u64) -> anyhow::Result<()> {
     let told = worker.figures.map_or_else(String::new, |figures| {
         format!(
             ", {} behind, {} stored, {} dead letters",
-            milliseconds(figures.lag_ms),
+            figures.lag_ms.map_or("unknown".to_owned(), milliseconds),
             figures.stored,
             figures.dead
         )

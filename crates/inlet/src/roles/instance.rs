@@ -81,6 +81,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     };
     let queue = wire::queue(&start, &instance, &engines, queue_use).await?;
     let metrics = Arc::new(Metrics::default());
+    watch_queue(&queue, &metrics, &clock, &health, &watched, &stop);
 
     let mut threads = Vec::new();
     let (mut announced, mut served_tokens) = (None, None);
@@ -209,6 +210,40 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
         )
         .into()),
     }
+}
+
+/// Watches the queue: the age of its oldest document, and of an embedded one its place on the
+/// disk and whether anybody drains it.
+fn watch_queue(
+    queue: &wire::WiredQueue,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+    health: &Health,
+    watched: &Watched,
+    stop: &Stop,
+) {
+    watched.restarted_task("lag", {
+        let (queue, metrics) = (Arc::clone(&queue.queue), Arc::clone(metrics));
+        let (clock, stop) = (Arc::clone(clock), stop.clone());
+        move || {
+            let (queue, metrics) = (Arc::clone(&queue), Arc::clone(&metrics));
+            watch::lag(queue, metrics, Arc::clone(&clock), stop.clone())
+        }
+    });
+    let Some(log) = &queue.log else { return };
+    if let Some(durability) = log.durability() {
+        let (method, file_system) =
+            (durability.method.to_string(), durability.file_system.name.to_string());
+        metrics.log_durability(method, file_system, durability.warning().is_none());
+    }
+    watched.restarted_task("log-place", {
+        let (log, stop) = (Arc::clone(log), stop.clone());
+        move || watch::place(Arc::clone(&log), stop.clone())
+    });
+    watched.restarted_task("log-drained", {
+        let (log, part, stop) = (Arc::clone(log), Arc::new(health.part("drain")), stop.clone());
+        move || watch::undrained(Arc::clone(&log), Arc::clone(&part), stop.clone())
+    });
 }
 
 fn intake(

@@ -59,8 +59,9 @@ const WORKER: &str = "worker";
 /// How the store keeps up, as a worker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// For how long the oldest document of the last step had waited, in milliseconds.
-    pub(crate) lag_ms: u64,
+    /// The age of the oldest document that waits, in milliseconds; nothing where the queue can't
+    /// tell.
+    pub(crate) lag_ms: Option<u64>,
     /// Documents stored since the worker's start.
     pub(crate) stored: u64,
     /// Documents that became dead letters since then.
@@ -80,7 +81,7 @@ pub(super) async fn tell_figures(metrics: Arc<Metrics>, health: Health, stop: St
     loop {
         let persisted = metrics.persisted_so_far();
         let figures = Figures {
-            lag_ms: u64::try_from(persisted.lag.as_millis()).unwrap_or(u64::MAX),
+            lag_ms: persisted.lag.and_then(|lag| u64::try_from(lag.as_millis()).ok()),
             stored: persisted.stored,
             dead: persisted.dead,
             failures: persisted.failures,

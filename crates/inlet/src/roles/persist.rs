@@ -44,7 +44,6 @@ pub(crate) async fn run(persister: Persister, metrics: Arc<Metrics>, part: Arc<P
                 failures = 0;
                 part.works();
                 metrics.persisted(&report);
-                metrics.persist_lag(report.lag);
                 if report.dead > 0 {
                     tracing::warn!(dead = report.dead, "documents became dead letters");
                 }

@@ -197,12 +197,12 @@ pub(super) fn certificates(
     });
     if own {
         let renew = move || match certificate::self_signed(&directory, &names, SystemClock.now()) {
-            Ok((_, true)) => tracing::info!("the self-signed certificate was renewed"),
+            Ok((_, true)) => tracing::info!("the self-signed certificate was made anew"),
             Ok((_, false)) => {}
             Err(error) => tracing::warn!(error = %format!("{error:#}"), "not renewed"),
         };
         let stop = stop.clone();
-        watched.restarted_task("renewal", move || watch::every_day(renew.clone(), stop.clone()));
+        watched.restarted_task("renewal", move || watch::every_minute(renew.clone(), stop.clone()));
     }
     Ok(certificates)
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use inlet_adapters::queue::LogQueue;
 use inlet_core::auth::register::TokenRegister;
-use inlet_core::ports::{Clock, Secrets, Store};
+use inlet_core::health::{Part, State};
+use inlet_core::ports::{Clock, Queue, Secrets, Store};
+use inlet_http::Metrics;
 
 use super::stop::Stop;
 use crate::data::DataDirectory;
@@ -15,9 +17,11 @@ use crate::wire::DatabasePassword;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const DAY: Duration = Duration::from_secs(86_400);
 /// How often last uses of tokens are compared with those that are kept.
 const KEEP_USES_EVERY: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long a log may be without a worker: one that is replaced is back by then.
+const UNDRAINED_MAX: Duration = Duration::from_secs(5);
 
 /// Keeps the tokens in force equal to those that are kept, removes the text of a first token that
 /// was revoked, keeps when tokens were last used, and keeps a copy for a start without the secrets.
@@ -95,6 +99,58 @@ pub(crate) async fn password(secrets: Arc<dyn Secrets>, password: DatabasePasswo
     }
 }
 
+/// Notes the age of the oldest document that waits, again and again.
+pub(crate) async fn lag(
+    queue: Arc<dyn Queue>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    stop: Stop,
+) {
+    loop {
+        match queue.depth().await {
+            Ok(depth) => metrics.persist_lag(depth.oldest.age(clock.now())),
+            Err(failure) => {
+                tracing::debug!(failure = %failure.chain(), "the age of what waits is not known");
+                metrics.persist_lag(None);
+            }
+        }
+        if !pause(&stop).await {
+            return;
+        }
+    }
+}
+
+/// Looks for the log's directory again and again; one that is gone ends what writes to it, and
+/// that ends the process.
+pub(crate) async fn place(log: Arc<LogQueue>, stop: Stop) {
+    while pause(&stop).await {
+        if let Err(failure) = log.check_place().await {
+            tracing::debug!(failure = %failure.chain(), "the log's place is not known");
+        }
+    }
+}
+
+/// Reports a log that nobody drains: what is accepted is kept, and never stored.
+pub(crate) async fn undrained(log: Arc<LogQueue>, part: Arc<Part>, stop: Stop) {
+    let mut since = None;
+    while pause(&stop).await {
+        match log.is_drained().await {
+            Ok(true) => {
+                since = None;
+                part.works();
+            }
+            Ok(false) if since.get_or_insert_with(Instant::now).elapsed() >= UNDRAINED_MAX => {
+                let detail = "no worker stores what is accepted here; it is kept until the queue \
+                              is full";
+                let hint = "start `inlet persist` on this data directory, or run `inlet up`";
+                part.fails_as(State::Unready, "undrained", detail, Some(hint));
+            }
+            Ok(false) => {}
+            Err(failure) => part.degraded(&failure),
+        }
+    }
+}
+
 /// Tells the log again and again how far a worker elsewhere has stored it, so that there is room
 /// again.
 pub(crate) async fn drained(log: Arc<LogQueue>, store: Arc<dyn Store>, stop: Stop) {
@@ -130,12 +186,12 @@ pub(crate) async fn changes(
     }
 }
 
-/// Calls `look` once a day.
-pub(crate) async fn every_day(look: impl Fn(), stop: Stop) {
+/// Calls `look` once a minute: the clock may be set meanwhile.
+pub(crate) async fn every_minute(look: impl Fn(), stop: Stop) {
     loop {
         tokio::select! {
             _ = stop.wait() => return,
-            () = tokio::time::sleep(DAY) => look(),
+            () = tokio::time::sleep(MINUTE) => look(),
         }
     }
 }

@@ -28,7 +28,7 @@ use super::aws;
 use super::left_out;
 #[cfg(feature = "postgres")]
 use super::postgres;
-use super::{DatabasePassword, Url, bucket_at, or_in};
+use super::{DatabasePassword, STORE, Url, bucket_at, or_in};
 use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::roles::{Stop, Watched};
@@ -252,7 +252,7 @@ fn store(
 ) -> anyhow::Result<Open<dyn Store>> {
     match Url::of("store", &settings.store) {
         Url { scheme: "sqlite", rest, .. } => {
-            let (directory, sqlite) = (or_in(data, "store", rest), Arc::clone(sqlite));
+            let (directory, sqlite) = (or_in(data, STORE, rest), Arc::clone(sqlite));
             Ok(opening(move || {
                 let (directory, sqlite) = (directory.clone(), Arc::clone(&sqlite));
                 blocking(directory.clone(), move || {

@@ -8,6 +8,7 @@ mod benching;
 mod cli;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod disk;
 #[cfg(all(feature = "aws", feature = "postgres", feature = "redis"))]
 mod door;
 mod edge;

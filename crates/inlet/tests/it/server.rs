@@ -158,6 +158,14 @@ impl Server {
         answer(request.send(body).unwrap())
     }
 
+    /// The status of a save; nothing where the server was not to be had.
+    pub(crate) fn try_save(&self, body: &str) -> Option<u16> {
+        let request = self.agent.post(format!("{}/api/save", self.plain));
+        let request =
+            request.header("X-Auth-Token", TOKEN).header("Content-Type", "application/json");
+        request.send(body.as_bytes()).ok().map(|response| response.status().as_u16())
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Answer {
         let request =
             self.agent.delete(format!("{}{path}", self.plain)).header("X-Auth-Token", TOKEN);
@@ -189,6 +197,11 @@ impl Server {
     /// Ends it as an operator would, and waits.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 

@@ -24,12 +24,14 @@ pub(super) struct Layout {
     own: PathBuf,
     tmp: PathBuf,
     is_read_only: bool,
+    /// The directory as it was opened; nothing until it was made.
+    place: Option<files::Place>,
 }
 
 impl Layout {
     /// The places in `root`, made where they are missing; an older layout is taken over.
     pub(super) fn open(root: PathBuf) -> Result<Self, Failure> {
-        let layout = Self::at(root, false);
+        let mut layout = Self::at(root, false);
         for directory in [&layout.tmp, &layout.own.join("meta")] {
             make_directories(directory)
                 .map_err(|error| files::failure(error, "make the bucket", directory))?;
@@ -41,6 +43,7 @@ impl Layout {
         layout.check_format()?;
         takeover::run(&layout).map_err(failed)?;
         layout.clear_tmp().map_err(failed)?;
+        layout.place = Some(files::Place::of(&layout.root).map_err(failed)?);
         Ok(layout)
     }
 
@@ -61,11 +64,17 @@ impl Layout {
     fn at(root: PathBuf, is_read_only: bool) -> Self {
         let own = root.join(RESERVED_SEGMENT);
         let tmp = own.join("tmp");
-        Self { root, own, tmp, is_read_only }
+        Self { root, own, tmp, is_read_only, place: None }
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Fails where the bucket's directory is not the one that was opened any more: a new one in its
+    /// place would be filled unseen.
+    pub(super) fn check_place(&self) -> Result<(), Failure> {
+        self.place.as_ref().map_or(Ok(()), |place| place.check("use the bucket"))
     }
 
     pub(super) fn tmp(&self) -> &Path {

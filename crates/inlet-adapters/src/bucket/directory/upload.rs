@@ -43,6 +43,7 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn begin(layout: &Layout) -> Result<Self, Failure> {
+        layout.check_place()?;
         let failed = |error| files::failure(error, "begin an object in", layout.tmp());
         let in_use = layout.use_tmp().map_err(failed)?;
         let path = files::random_path(layout.tmp()).map_err(failed)?;

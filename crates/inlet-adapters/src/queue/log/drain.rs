@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inlet_core::envelope;
 use inlet_core::failure::{Failure, FailureKind};
-use inlet_core::ports::{BatchLimit, Cursor, Delivered, Delivery, Undecodable};
-use inlet_log::{Log, LogId, Position, ReadBatch, ReadError, Reader, RealDisk, Record};
+use inlet_core::ports::{BatchLimit, Cursor, Delivered, Delivery, Store, Undecodable};
+use inlet_log::{Log, LogId, Position, ReadBatch, ReadError, Reader, RealDisk, Record, StoreId};
 use tokio::task;
 use tokio::time::Instant;
 
@@ -30,18 +30,20 @@ pub(super) struct Drain {
     empty_at: Option<Position>,
     /// When something came last, or the log was found.
     pub(super) came: Instant,
-    /// Whether the last look at it failed.
-    failing: bool,
+    /// The store that the log goes to.
+    store: StoreId,
+    /// Whether the log records that.
+    bound: bool,
     lock: DrainLock,
 }
 
 impl Drain {
     /// Takes the log in `dir` to drain, from where the store is; `None` where another worker has
-    /// it. Blocks.
+    /// it. Lets go of what the store had stored before. Blocks.
     pub(super) fn take(
         dir: &Path,
         own: Option<Log>,
-        cursors: &[Cursor],
+        known: &StoreState,
     ) -> Result<Option<Self>, Failure> {
         let path = lock_path(dir);
         let lock = DrainLock::take(&path)
@@ -49,8 +51,11 @@ impl Drain {
         let Some(lock) = lock else { return Ok(None) };
         let mut reader =
             Reader::open(Arc::new(RealDisk), dir, Position::START).map_err(failure::read)?;
-        let settled = position_in(cursors, reader.log());
+        let settled = position_in(&known.cursors, reader.log());
+        inlet_log::check_pair(&RealDisk, dir, known.id, settled).map_err(failure::pair)?;
+        inlet_log::check_extent(&RealDisk, dir, settled).map_err(failure::read)?;
         reader.seek(settled);
+        release(own.as_ref(), dir, settled);
         Ok(Some(Self {
             dir: dir.to_owned(),
             log: reader.log().to_string(),
@@ -60,7 +65,8 @@ impl Drain {
             outstanding: false,
             empty_at: None,
             came: Instant::now(),
-            failing: false,
+            store: known.id,
+            bound: false,
             lock,
         }))
     }
@@ -90,13 +96,7 @@ impl Drain {
                 Err(Failure::new(FailureKind::Unavailable, "read the log", dir).because(error))
             }
         };
-        let (messages, end) = read.inspect_err(|failure| {
-            if !std::mem::replace(&mut self.failing, true) {
-                let cause = std::error::Error::source(failure).map(ToString::to_string);
-                tracing::error!(%failure, cause, "this log is not drained any further");
-            }
-        })?;
-        self.failing = false;
+        let (messages, end) = read?;
         if end == self.settled && messages.is_empty() {
             self.outstanding = false;
             self.empty_at = tail;
@@ -112,21 +112,33 @@ impl Drain {
         // What was given out again in the meantime begins at the new place all the same.
         self.outstanding = position != self.position();
         self.settled = self.settled.max(position);
-        let (own, dir) = (self.own.clone(), self.dir.clone());
-        let releasing = task::spawn_blocking(move || match own {
-            Some(log) => log.release(position),
-            None => inlet_log::release(&RealDisk, &dir, position),
+        let (own, dir, store, bound) = (self.own.clone(), self.dir.clone(), self.store, self.bound);
+        let releasing = task::spawn_blocking(move || {
+            // Before anything is let go of the log knows where it is.
+            if !bound {
+                inlet_log::bind_store(&RealDisk, &dir, store, position).map_err(failure::pair)?;
+            }
+            release(own.as_ref(), &dir, position);
+            Ok::<_, Failure>(())
         });
         // What was not removed is at the next settle; the documents are stored either way.
         match releasing.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                let failure = failure::release(error);
-                let cause = std::error::Error::source(&failure).map(ToString::to_string);
-                tracing::warn!(%failure, cause, "segments that are stored stay for now");
+            Ok(Ok(())) => self.bound = true,
+            Ok(Err(failure)) => {
+                tracing::warn!(failure = %failure.chain(), "segments that are stored stay for now");
             }
             Err(error) => tracing::error!(%error, "segments that are stored stay for now"),
         }
+    }
+
+    /// Up to where the log is stored.
+    pub(super) fn settled(&self) -> Position {
+        self.settled
+    }
+
+    /// The log itself, where this process appends to it.
+    pub(super) fn own(&self) -> Option<&Log> {
+        self.own.as_ref()
     }
 
     /// Where to wait for more, where this process appends to the log.
@@ -139,12 +151,22 @@ impl Drain {
         self.own.is_none()
     }
 
-    /// Removes the log if nobody appends to it and all of it is stored; whether it did.
-    pub(super) async fn remove(&mut self) -> bool {
+    /// Removes the log if nobody appends to it and all of it is stored; whether it did. `forget`
+    /// is called before anything of it is gone.
+    pub(super) async fn remove(
+        &mut self,
+        forget: impl Fn() -> Result<(), Failure> + Send + 'static,
+    ) -> bool {
         let (dir, settled) = (self.dir.clone(), self.settled);
         let lock = self.lock.path.clone();
         let removing = task::spawn_blocking(move || {
-            let removed = inlet_log::remove_drained(&RealDisk, &dir, settled)?;
+            let forgotten = || {
+                forget().inspect_err(|failure| {
+                    tracing::warn!(failure = %failure.chain(), "the log stays");
+                })
+            };
+            let removed =
+                inlet_log::remove_drained(&RealDisk, &dir, settled, || forgotten().is_ok())?;
             if removed && let Err(error) = fs::remove_file(&lock) {
                 tracing::warn!(path = %lock.display(), %error, "the lock of a log that is gone stays");
             }
@@ -170,6 +192,32 @@ impl Drain {
     fn position(&self) -> Position {
         // Nobody reads while a delivery is settled, but for a receive that was given up.
         self.reader.try_lock().map_or(Position::START, |reader| reader.position())
+    }
+}
+
+/// Lets go of what is stored, as far as that goes now; the next release makes up for a failure.
+fn release(own: Option<&Log>, dir: &Path, position: Position) {
+    let released = match own {
+        Some(log) => log.release(position),
+        None => inlet_log::release(&RealDisk, dir, position),
+    };
+    if let Err(error) = released {
+        let failure = failure::release(error);
+        tracing::warn!(failure = %failure.chain(), "segments that are stored stay for now");
+    }
+}
+
+/// What a store says of itself and of the logs that it has.
+#[derive(Debug, Clone)]
+pub(super) struct StoreState {
+    pub(super) id: StoreId,
+    pub(super) cursors: Vec<Cursor>,
+}
+
+impl StoreState {
+    pub(super) async fn ask(store: &dyn Store) -> Result<Self, Failure> {
+        let id = StoreId::from_bytes(*store.identity().await?.as_bytes());
+        Ok(Self { id, cursors: store.cursors().await? })
     }
 }
 
@@ -213,6 +261,21 @@ impl DrainLock {
         let there = fs::metadata(path).map(|there| there.ino());
         let still = there.is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there));
         Ok(still.then(|| Self { path: path.to_owned(), _file: file }))
+    }
+}
+
+/// Whether a worker drains the log in `dir`, of this process or another. Blocks.
+///
+/// A worker that looks for logs at the same moment takes this one with its next look.
+pub(super) fn is_drained(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(lock_path(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -2,12 +2,21 @@
 
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_log::{
-    AppendError, Damage, DriveError, Full, IoError, OpenError, Poison, ReadError, ReleaseError,
+    AdoptError, AppendError, Damage, DriveError, Full, IoError, OpenError, PairError, Poison,
+    ReadError, ReleaseError,
 };
 
+use super::known::MissingLog;
 use crate::files;
 
 const DAMAGED: &str = Damage::HINT;
+/// The way on from a log and a store that do not belong together.
+pub(super) const MISFIT: &str = "put back the store that the log names (is a volume not mounted?); \
+     if it is gone for good, `inlet restore` fills the new one from a backup, and \
+     `inlet fsck --repair` has the log go on with it";
+/// The way on from a log that is not there.
+pub(super) const MISSING: &str = "put it back; if it is gone for good, `inlet fsck --repair` goes on \
+     without it, and what was in it and not stored is lost";
 const POISONED: &str =
     "nothing more is acknowledged; start Inlet again, it recovers what was acknowledged";
 
@@ -63,7 +72,34 @@ pub(super) fn read(error: ReadError) -> Failure {
 }
 
 pub(super) fn release(error: ReleaseError) -> Failure {
-    files::failure(error.source, "remove what is stored from the log", &error.dir)
+    match error.source {
+        ReadError::Io(IoError { source, .. }) => {
+            files::failure(source, "remove what is stored from the log", &error.dir)
+        }
+        ReadError::Damage(damage) => damaged("remove what is stored from the log", damage),
+    }
+}
+
+pub(super) fn adopt(error: AdoptError) -> Failure {
+    match error {
+        AdoptError::InUse { ref dir } => {
+            Failure::new(FailureKind::Refused, "change the log", dir.display().to_string())
+                .hint("stop the process that uses it first")
+                .because(error)
+        }
+        AdoptError::Read(error) => read(error),
+    }
+}
+
+pub(super) fn pair(error: PairError) -> Failure {
+    match error {
+        PairError::Read(error) => read(error),
+        PairError::OtherStore { ref dir, .. } | PairError::OlderStore { ref dir, .. } => {
+            Failure::new(FailureKind::Refused, "go on with the log", dir.display().to_string())
+                .hint(MISFIT)
+                .because(error)
+        }
+    }
 }
 
 pub(super) fn drive(error: DriveError) -> Failure {
@@ -81,12 +117,20 @@ pub(super) fn drive(error: DriveError) -> Failure {
     }
 }
 
+/// A log that was made here and is not here any more.
+pub(super) fn missing(log: &MissingLog) -> Failure {
+    let MissingLog { instance, id, dir } = log;
+    Failure::new(FailureKind::Missing, "find the log of", format!("instance {instance}"))
+        .because(format!("{} does not hold the log {id} any more", dir.display()))
+        .hint(MISSING)
+}
+
 fn damaged(attempted: &'static str, damage: Damage) -> Failure {
     Failure::new(FailureKind::Damaged, attempted, damage.path.display().to_string())
         .hint(DAMAGED)
         .because(damage)
 }
 
-fn io(error: IoError) -> Failure {
+pub(super) fn io(error: IoError) -> Failure {
     files::failure(error.source, error.attempted, &error.path)
 }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use inlet_core::document::Timestamp;
 use inlet_core::ports::{BatchLimit, Delivered};
 use tokio::time::Instant;
 
@@ -102,6 +103,15 @@ impl Holdings {
     /// Whether as much is ready as a delivery may bring.
     pub(super) fn fills(&self, limit: BatchLimit) -> bool {
         self.ready.len() >= limit.documents_max.max(1) || self.ready_bytes >= limit.bytes_max
+    }
+
+    /// When the oldest document that is held was accepted.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let accepted = |held: &Held| match &held.read {
+            Read::Here(document) => Some(document.as_ref().ok()?.received),
+            Read::Elsewhere { document, .. } => Some(document.received),
+        };
+        self.ready.iter().chain(&self.given).filter_map(accepted).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {

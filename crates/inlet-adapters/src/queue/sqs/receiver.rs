@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use bytes::Bytes;
-use inlet_core::document::Document;
+use inlet_core::document::{Document, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{BatchLimit, Delivered, Delivery, Undecodable};
 use tokio::sync::{Notify, OnceCell, watch};
@@ -136,6 +136,11 @@ impl Receiver {
         let (arrived, state) = (Notify::new(), Mutex::default());
         let shared = Shared { client, place, options, overflow, arrived, stopped, state };
         Self { shared: Arc::new(shared), _running: running }
+    }
+
+    /// When the oldest document that was received and is not settled was accepted.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.shared.state().holdings.oldest()
     }
 
     /// The next documents: those of the last delivery that were not settled before all others.

@@ -11,20 +11,22 @@ use tokio::task;
 
 use super::failure::failure;
 use super::{schema, show};
+use crate::files::Place;
 
 /// Connections that read, opened as they are needed and kept.
 #[derive(Debug)]
 pub(super) struct Readers {
     path: Arc<Path>,
+    place: Place,
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
     /// `readers_max` connections at most on the file at `path`.
-    pub(super) fn new(path: Arc<Path>, readers_max: usize) -> Self {
+    pub(super) fn new(path: Arc<Path>, place: Place, readers_max: usize) -> Self {
         let permits = Arc::new(Semaphore::new(readers_max.max(1)));
-        Self { path, permits, idle: Arc::default() }
+        Self { path, place, permits, idle: Arc::default() }
     }
 
     /// Runs `work` on a blocking thread, on one state of the file from begin to end. Waits while
@@ -42,7 +44,9 @@ impl Readers {
             .await
             .map_err(|error| gone(Box::from(error)))?;
         let (path, idle) = (Arc::clone(&self.path), Arc::clone(&self.idle));
+        let place = self.place.clone();
         let reading = task::spawn_blocking(move || {
+            place.check(attempted)?;
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let result =
                 kept.map_or_else(|| schema::open_reader(&path), Ok).and_then(|connection| {

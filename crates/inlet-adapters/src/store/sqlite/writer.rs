@@ -19,6 +19,7 @@ use super::put::{self, Put};
 use super::reserve::Reserve;
 use super::streams::StreamIds;
 use super::tallies;
+use crate::files::Place;
 
 /// Where the answer to a command goes. A caller that no longer waits is no fault.
 type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -36,6 +37,7 @@ pub(super) enum Command {
 pub(super) struct Writer {
     connection: Connection,
     path: Arc<Path>,
+    place: Place,
     streams: StreamIds,
     reserve: Reserve,
     /// Whether the write-ahead log may still hold what was erased.
@@ -43,9 +45,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, path: Arc<Path>, reserve: Reserve) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        path: Arc<Path>,
+        place: Place,
+        reserve: Reserve,
+    ) -> Self {
         let streams = StreamIds::default();
-        Self { connection, path, streams, reserve, wal_holds_erased: false }
+        Self { connection, path, place, streams, reserve, wal_holds_erased: false }
     }
 
     /// Does what it is asked to until the store is closed or dropped.
@@ -108,20 +115,24 @@ impl Writer {
         self.write_if(attempted, work, |_| true)
     }
 
-    /// Runs `work` in a transaction of its own, which is committed where `is_done`. Where the disk is full, the reserve is given up
-    /// and it is tried once more.
+    /// Runs `work` in a transaction of its own, which is committed where `is_done`. Where
+    /// the disk is full, the reserve is given up and it is tried once more.
     fn write_if<T>(
         &mut self,
         attempted: &'static str,
         work: impl Fn(&Transaction<'_>, &mut StreamIds) -> rusqlite::Result<T>,
         is_done: impl Fn(&T) -> bool,
     ) -> Result<T, Failure> {
+        self.place.check(attempted)?;
         let mut result = self.transact(&work, &is_done);
         if result.as_ref().is_err_and(is_full) && self.reserve.give_up() {
             tracing::warn!(path = %self.path.display(), "the disk is full: the reserve is used");
             result = self.transact(&work, &is_done);
         }
-        result.map_err(|error| failure(error, attempted, &self.path))
+        let value = result.map_err(|error| failure(error, attempted, &self.path))?;
+        // What went into a file that is not there any more is not stored.
+        self.place.check(attempted)?;
+        Ok(value)
     }
 
     fn transact<T>(

@@ -60,9 +60,11 @@ impl Figures {
         text.push_str(&inlet_http::parts_text(&self.health.parts(), &self.health.restarts()));
         let worker = entries.iter().find_map(|entry| entry.figures);
         if let Some(worker) = worker {
-            let name = "inlet_persist_lag_seconds";
-            head(text, name, "gauge", "How far the store is behind.")?;
-            writeln!(text, "{name} {}.{:03}", worker.lag_ms / 1_000, worker.lag_ms % 1_000)?;
+            if let Some(lag_ms) = worker.lag_ms {
+                let name = "inlet_persist_lag_seconds";
+                head(text, name, "gauge", "Age of the oldest document that waits to be stored.")?;
+                writeln!(text, "{name} {}.{:03}", lag_ms / 1_000, lag_ms % 1_000)?;
+            }
             let counters = [
                 ("inlet_stored_documents_total", "Documents stored.", worker.stored),
                 ("inlet_dead_documents_total", "Documents that became dead letters.", worker.dead),
