@@ -140,7 +140,7 @@ fn document() -> Document {
     let id = DocumentId::mint(now);
     let body = format!("{{\"order\":\"{id}\",\"total\":12.5,\"lines\":[1,2,3]}}");
     let stream = StreamName::default();
-    Document { id, stream, key: None, received: now, body: body.into() }
+    Document { id, stream, key: None, received: now, generation: Some(0), body: body.into() }
 }
 
 /// As any other client makes one.

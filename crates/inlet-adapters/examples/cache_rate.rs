@@ -129,6 +129,7 @@ fn document(body_bytes: usize) -> Document {
         stream: StreamName::default(),
         key: None,
         received,
+        generation: Some(0),
         body: Bytes::from(format!(
             "{{\"text\":\"{}\"}}",
             "x".repeat(body_bytes.saturating_sub(11))

@@ -120,6 +120,7 @@ fn documents(body_bytes: usize) -> Vec<Document> {
                 stream: StreamName::default(),
                 key: None,
                 received: now,
+                generation: Some(0),
                 body: format!("{head}{fill}\"}}").into(),
             }
         })

@@ -142,7 +142,7 @@ fn documents(body_bytes: usize) -> Vec<Document> {
             let fill = "x".repeat(body_bytes.saturating_sub(head.len() + 2));
             let body = format!("{head}{fill}\"}}").into();
             let (id, stream) = (DocumentId::mint(now), StreamName::default());
-            Document { id, stream, key: None, received: now, body }
+            Document { id, stream, key: None, received: now, generation: Some(0), body }
         })
         .collect()
 }

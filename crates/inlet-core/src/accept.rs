@@ -16,10 +16,11 @@ mod streams;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use self::keys::{RecentKeys, Reservation, Use};
+use self::keys::{Generations, RecentKeys, Reservation};
 pub use self::media::KEYED;
 use self::media::{Media, MediaForm};
 use self::streams::Streams;
@@ -31,7 +32,7 @@ use crate::error::Error;
 use crate::id::DocumentId;
 use crate::json;
 use crate::limits::Limits;
-use crate::ports::{Clock, Known, LookAhead, Queue};
+use crate::ports::{Clock, Erasure, Known, LookAhead, Queue};
 use crate::rejection::Rejection;
 
 /// The memory that one document of a batch takes beside its body, in bytes: its names, its result
@@ -223,6 +224,8 @@ pub struct Intake {
     /// Without it, the persist step finds out what was there before.
     look_ahead: Option<Arc<dyn LookAhead>>,
     keys: RecentKeys,
+    /// How many erasures there were, as far as this instance knows.
+    erasures: AtomicU64,
     streams: Streams,
     budget: Budget,
 }
@@ -245,6 +248,7 @@ impl Intake {
             queue,
             look_ahead,
             keys: RecentKeys::default(),
+            erasures: AtomicU64::new(0),
         }
     }
 
@@ -258,11 +262,23 @@ impl Intake {
         &self.budget
     }
 
-    /// Forgets what was noted of an erased document: its key can be used again, and its stream may
-    /// be empty.
-    pub fn forget(&self, id: &DocumentId) {
-        self.keys.forget(id);
+    /// Notes the erasure of a document: its key can be used again, and its stream may be empty.
+    pub fn note_erased(&self, id: DocumentId, erasure: &Erasure) {
+        self.note_erasures(erasure.generation);
+        self.keys.forget(&id);
         self.streams.note_erased();
+    }
+
+    /// Notes how many erasures the store has counted. Documents with a key carry that count where
+    /// the store can't be asked about the key itself. Returns whether there were more than known.
+    pub fn note_erasures(&self, erasures: u64) -> bool {
+        self.erasures.fetch_max(erasures, Ordering::AcqRel) < erasures
+    }
+
+    /// Whether a document of that id was accepted here, in knowledge of the erasure with that
+    /// number or a later one.
+    pub fn has_accepted_since(&self, id: &DocumentId, erasure: u64) -> bool {
+        self.keys.has_kept_since(id, erasure)
     }
 
     /// The tokens in force.
@@ -359,13 +375,13 @@ impl Intake {
         self.streams.claim(&stream, &owner)?;
         let now = self.clock.now();
         if item.keyed.is_none() {
-            let (document, receipt) = item.document(&stream, now);
+            let (document, receipt) = item.document(&stream, now, Some(0));
             self.queue.send(std::slice::from_ref(&document)).await?;
             return Ok(receipt);
         }
-        let Reserved { item, reservation, replayed } =
+        let Reserved { item, reservation, generation, replayed } =
             self.reserve(vec![Ok(item)]).await.remove(0)?;
-        let (document, mut receipt) = item.document(&stream, now);
+        let (document, mut receipt) = item.document(&stream, now, generation);
         self.queue.send(std::slice::from_ref(&document)).await?;
         receipt.replayed = replayed | reservation.is_some_and(Reservation::keep);
         Ok(receipt)
@@ -389,8 +405,9 @@ impl Intake {
         let mut reservations = Vec::with_capacity(items.len());
         let mut results: Vec<Result<Receipt, Rejection>> = Vec::with_capacity(items.len());
         for reserved in self.reserve(items).await {
-            results.push(reserved.map(|Reserved { item, reservation, replayed }| {
-                let (document, receipt) = item.document(&stream, now);
+            results.push(reserved.map(|reserved| {
+                let Reserved { item, reservation, generation, replayed } = reserved;
+                let (document, receipt) = item.document(&stream, now, generation);
                 documents.push(document);
                 reservations.push(reservation);
                 Receipt { replayed, ..receipt }
@@ -412,56 +429,51 @@ impl Intake {
         &self,
         items: Vec<Result<Item, Rejection>>,
     ) -> Vec<Result<Reserved<'_>, Rejection>> {
-        let use_of = |item: &Result<Item, Rejection>| {
-            let item = item.as_ref().ok()?;
-            Some(self.keys.reserve(item.id()?, item.md5))
-        };
-        let uses: Vec<Option<Use<'_>>> = items.iter().map(use_of).collect();
-        let is_unsure = |used: &Option<Use<'_>>| matches!(used, Some(Use::New(_) | Use::Conflict));
-        let unsure = items.iter().zip(&uses).filter(|(_, used)| is_unsure(used));
-        let unsure: Vec<DocumentId> =
-            unsure.filter_map(|(item, _)| item.as_ref().ok()?.id()).collect();
+        let ids: Vec<DocumentId> =
+            items.iter().filter_map(|item| item.as_ref().ok()?.id()).collect();
         let known = match &self.look_ahead {
-            Some(look_ahead) if !unsure.is_empty() => look_ahead.known(&unsure).await,
+            Some(look_ahead) if !ids.is_empty() => look_ahead.known(&ids).await,
             _ => None,
         };
-        let known = known.unwrap_or_default();
-        let judged = items.into_iter().zip(uses).map(|(item, used)| {
+        let reserved = items.into_iter().map(|item| {
             let item = item?;
-            match used {
-                Some(used) => self.judge(item, used, &known),
-                None => Ok(Reserved { item, reservation: None, replayed: false }),
-            }
-        });
-        judged.collect()
-    }
-
-    /// Decides on one key by what this instance and the store know of it.
-    fn judge<'a>(
-        &'a self,
-        item: Item,
-        used: Use<'a>,
-        known: &HashMap<DocumentId, Known>,
-    ) -> Result<Reserved<'a>, Rejection> {
-        let known = item.id().and_then(|id| known.get(&id));
-        let verdict = known.map_or(Verdict::Unknown, |known| verdict(known, &item.body));
-        let reservation = match (used, verdict) {
-            (_, Verdict::Other) => return Err(Rejection::KeyConflict),
-            (Use::New(reservation) | Use::Again(reservation), _) => reservation,
-            // Erased by another instance, and perhaps stored anew: what is remembered here is of
-            // a document that is gone.
-            (Use::Conflict, Verdict::Same | Verdict::Erased) => {
-                let Some(id) = item.id() else { return Err(Rejection::KeyConflict) };
-                self.keys.forget(&id);
-                match self.keys.reserve(id, item.md5) {
-                    Use::New(reservation) | Use::Again(reservation) => reservation,
-                    Use::Conflict => return Err(Rejection::KeyConflict),
+            match item.id() {
+                Some(id) => self.reserve_key(item, id, known.as_ref()),
+                None => {
+                    let generation = Some(0);
+                    Ok(Reserved { item, reservation: None, generation, replayed: false })
                 }
             }
-            (Use::Conflict, Verdict::Unknown) => return Err(Rejection::KeyConflict),
+        });
+        reserved.collect()
+    }
+
+    /// Reserves one key, by what this instance and the store know of it. Where the store was not
+    /// asked, the document is of the last generation that is known here.
+    fn reserve_key(
+        &self,
+        item: Item,
+        id: DocumentId,
+        known: Option<&HashMap<DocumentId, Known>>,
+    ) -> Result<Reserved<'_>, Rejection> {
+        let state = known.and_then(|known| known.get(&id));
+        let stored = state.map_or(Verdict::Nothing, |state| verdict(state, &item.body));
+        if stored == Verdict::Other {
+            return Err(Rejection::KeyConflict);
+        }
+        let (erased, generation) = match known {
+            Some(_) => {
+                let mark = state.and_then(|state| state.erased);
+                let generation = mark.map_or(0, |mark| mark.generation_after());
+                (generation, generation)
+            }
+            // An erasure that is not known of any key is no reason to forget this one.
+            None => (0, self.erasures.load(Ordering::Acquire)),
         };
-        let replayed = verdict == Verdict::Same;
-        Ok(Reserved { item, reservation: Some(reservation), replayed })
+        let reservation = self.keys.reserve(id, item.md5, Generations { erased, generation })?;
+        let replayed = stored == Verdict::Same;
+        let generation = self.look_ahead.is_some().then_some(generation);
+        Ok(Reserved { item, reservation: Some(reservation), generation, replayed })
     }
 }
 
@@ -469,6 +481,8 @@ impl Intake {
 struct Reserved<'a> {
     item: Item,
     reservation: Option<Reservation<'a>>,
+    /// The generation of the document.
+    generation: Option<u64>,
     /// Whether the store has it.
     replayed: bool,
 }
@@ -480,31 +494,36 @@ enum Verdict {
     Same,
     /// Another body is stored.
     Other,
-    /// It was erased, and nothing came after it.
-    Erased,
-    /// Nothing.
-    Unknown,
+    /// There is nothing.
+    Nothing,
 }
 
 fn verdict(known: &Known, body: &[u8]) -> Verdict {
+    if known.stored.is_none() && known.letters.is_empty() {
+        return Verdict::Nothing;
+    }
     let hash = BodyHash::of(body);
     match known.stored {
         Some(stored) if stored == hash => Verdict::Same,
         Some(_) => Verdict::Other,
-        None if known.letters.iter().any(|letter| letter.body == hash) => Verdict::Same,
-        None if known.erased.is_some() => Verdict::Erased,
-        None => Verdict::Unknown,
+        None if known.attempts_of(&hash).is_some() => Verdict::Same,
+        None => Verdict::Nothing,
     }
 }
 
 impl Item {
-    fn document(self, stream: &StreamName, received: Timestamp) -> (Document, Receipt) {
+    fn document(
+        self,
+        stream: &StreamName,
+        received: Timestamp,
+        generation: Option<u64>,
+    ) -> (Document, Receipt) {
         let Self { body, md5, keyed } = self;
         let (key, id) = match keyed {
             Some((key, id)) => (Some(key), id),
             None => (None, DocumentId::mint(received)),
         };
         let receipt = Receipt { id, md5, body: body.clone(), replayed: false };
-        (Document { id, stream: stream.clone(), key, received, body }, receipt)
+        (Document { id, stream: stream.clone(), key, received, generation, body }, receipt)
     }
 }

@@ -16,12 +16,12 @@
 //! | kind | where | members |
 //! | --- | --- | --- |
 //! | `inlet-backup` | first | `format`: the version, 1; `made` |
-//! | `dead_letter` | then, oldest first | `id`, `stream`, `key`, `received`, `cause` (its code), `detail`, `attempts`, `died`, `redriven`, and the body |
-//! | `document` | then, oldest first | `id`, `stream`, `key`, `received`, `stored`, and the body |
+//! | `dead_letter` | then, oldest first | `id`, `stream`, `key`, `received`, `generation`, `cause` (its code), `detail`, `attempts`, `died`, `redriven`, and the body |
+//! | `document` | then, oldest first | `id`, `stream`, `key`, `received`, `generation`, `stored`, and the body |
 //! | `end` | last | `documents`, `dead_letters`: how many lines of each there were |
 //!
 //! Moments are RFC 3339 in UTC with microseconds. `key` and `redriven` are left out where there
-//! is none. The body is `body`, a JSON string of exactly the document's bytes; where these are
+//! is none. By `generation` a restore into the same store tells what was erased since. The body is `body`, a JSON string of exactly the document's bytes; where these are
 //! not UTF-8, as those of a dead letter need not be, it is `body_hex`, their hexadecimal digits.
 //! Members may be added without a new version; a reader skips those it does not know.
 //!

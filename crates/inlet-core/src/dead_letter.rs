@@ -81,6 +81,8 @@ pub struct DeadLetter {
     pub key: Option<IdempotencyKey>,
     /// When it was accepted; for bytes that are no document, when they were found.
     pub received: Timestamp,
+    /// The generation of its document.
+    pub generation: Option<u64>,
     /// Its body, or the bytes that are no document.
     pub body: Bytes,
     /// Why it is dead.
@@ -101,6 +103,7 @@ impl DeadLetter {
             stream: document.stream.clone(),
             key: document.key.clone(),
             received: document.received,
+            generation: document.generation,
             body: document.body.clone(),
             cause,
             attempts,

@@ -1,16 +1,18 @@
 //! A document as one run of bytes, for the queue and the cache.
 //!
 //! ```text
-//! version   u8        1
-//! id        16 bytes
-//! received  i64       microseconds since the epoch, little endian
-//! stream    u8 length, then that many bytes
-//! key       u8 length, then that many bytes; 0 for none
-//! body      the rest
+//! version     u8        1 or 2
+//! id          16 bytes
+//! received    i64       microseconds since the epoch, little endian
+//! generation  u64       little endian; in version 2 only, 0 in version 1
+//! stream      u8 length, then that many bytes
+//! key         u8 length, then that many bytes; 0 for none
+//! body        the rest
 //! ```
 //!
-//! The record around it carries the checksum. A newer version is refused by name, so that an old
-//! binary beside a new one sets nothing wrong.
+//! Version 2 is written where the generation is not 0, which is after an erasure only: binaries
+//! that know version 1 alone read all others. The record around it carries the checksum. A newer
+//! version is refused by name, so that an old binary beside a new one sets nothing wrong.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -18,6 +20,7 @@ use crate::document::{Document, IdempotencyKey, StreamName, Timestamp};
 use crate::id::DocumentId;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_GENERATION: u8 = 2;
 const FIXED_BYTES: usize = 1 + 16 + 8;
 
 /// Why bytes are no envelope.
@@ -27,7 +30,7 @@ pub enum DecodeError {
     #[error("the envelope ends after {0} bytes")]
     Short(usize),
     /// It was written by a newer binary.
-    #[error("the envelope has version {0}, this binary knows {VERSION}")]
+    #[error("the envelope has version {0}, this binary knows {VERSION_WITH_GENERATION}")]
     Version(u8),
     /// A name in it is not one that we would have let in.
     #[error("the envelope names a stream or key that is not allowed")]
@@ -38,10 +41,14 @@ pub enum DecodeError {
 pub fn head(document: &Document) -> Bytes {
     let (stream, key) = (document.stream.as_str(), document.key.as_ref());
     let key = key.map_or("", IdempotencyKey::as_str);
-    let mut head = BytesMut::with_capacity(FIXED_BYTES + 2 + stream.len() + key.len());
-    head.put_u8(VERSION);
+    let mut head = BytesMut::with_capacity(FIXED_BYTES + 8 + 2 + stream.len() + key.len());
+    let generation = document.generation.filter(|generation| *generation > 0);
+    head.put_u8(generation.map_or(VERSION, |_| VERSION_WITH_GENERATION));
     head.put_slice(document.id.as_bytes());
     head.put_i64_le(document.received.as_micros());
+    if let Some(generation) = generation {
+        head.put_u64_le(generation);
+    }
     for name in [stream, key] {
         head.put_u8(u8::try_from(name.len()).expect("names are at most 255 bytes"));
         head.put_slice(name.as_bytes());
@@ -59,7 +66,7 @@ pub fn encode(document: &Document) -> Bytes {
 /// The document in an envelope; its body shares the envelope's memory.
 pub fn decode(bytes: &Bytes) -> Result<Document, DecodeError> {
     let version = *bytes.first().ok_or(DecodeError::Short(0))?;
-    if version != VERSION {
+    if !matches!(version, VERSION | VERSION_WITH_GENERATION) {
         return Err(DecodeError::Version(version));
     }
     let short = || DecodeError::Short(bytes.len());
@@ -68,6 +75,12 @@ pub fn decode(bytes: &Bytes) -> Result<Document, DecodeError> {
     id.copy_from_slice(&fixed[1..17]);
     received.copy_from_slice(&fixed[17..]);
     let mut at = FIXED_BYTES;
+    let mut generation = 0;
+    if version == VERSION_WITH_GENERATION {
+        let bytes: &[u8; 8] = bytes[at..].first_chunk().ok_or_else(short)?;
+        generation = u64::from_le_bytes(*bytes);
+        at += 8;
+    }
     let mut name = || {
         let length = usize::from(*bytes.get(at).ok_or_else(short)?);
         let text = bytes.get(at + 1..at + 1 + length).ok_or_else(short)?;
@@ -84,6 +97,7 @@ pub fn decode(bytes: &Bytes) -> Result<Document, DecodeError> {
         stream,
         key,
         received: Timestamp::from_micros(i64::from_le_bytes(received)),
+        generation: Some(generation),
         body: bytes.slice(at..),
     })
 }
@@ -113,8 +127,9 @@ pub fn find_ids(bytes: &[u8]) -> Vec<DocumentId> {
 mod tests {
     use super::*;
 
-    fn document(key: Option<&str>) -> Document {
+    fn document(key: Option<&str>, generation: u64) -> Document {
         Document {
+            generation: Some(generation),
             id: DocumentId::from_bytes([9; 16]),
             stream: StreamName::new("orders").unwrap(),
             key: key.map(|key| IdempotencyKey::new(key).unwrap()),
@@ -126,22 +141,37 @@ mod tests {
     #[test]
     fn a_document_survives_its_envelope() {
         for key in [None, Some("k-1")] {
-            assert_eq!(decode(&encode(&document(key))).unwrap(), document(key));
+            for generation in [0, 1, u64::MAX] {
+                let document = document(key, generation);
+                assert_eq!(decode(&encode(&document)).unwrap(), document);
+            }
         }
     }
 
     #[test]
+    fn a_document_that_no_erasure_came_before_is_written_as_older_binaries_read_it() {
+        assert_eq!(encode(&document(Some("k-1"), 0))[0], 1);
+        assert_eq!(encode(&document(Some("k-1"), 1))[0], 2);
+    }
+
+    #[test]
     fn an_envelope_cut_short_of_its_body_is_refused() {
-        let whole = encode(&document(Some("k-1")));
-        for length in 0..whole.len() - document(None).body.len() {
-            assert!(decode(&whole.slice(..length)).is_err(), "{length}");
+        for generation in [0, 7] {
+            let document = document(Some("k-1"), generation);
+            let whole = encode(&document);
+            for length in 0..whole.len() - document.body.len() {
+                assert!(decode(&whole.slice(..length)).is_err(), "{length}");
+            }
         }
     }
 
     #[test]
     fn ids_are_found_in_bytes_in_which_something_is_damaged() {
         let documents: Vec<Document> = (0..3)
-            .map(|n| Document { id: DocumentId::mint(Timestamp::from_micros(n)), ..document(None) })
+            .map(|n| Document {
+                id: DocumentId::mint(Timestamp::from_micros(n)),
+                ..document(None, 0)
+            })
             .collect();
         let mut bytes = vec![1; 40];
         for document in &documents {
@@ -158,6 +188,6 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named() {
-        assert_eq!(decode(&Bytes::from_static(&[2; 40])), Err(DecodeError::Version(2)));
+        assert_eq!(decode(&Bytes::from_static(&[3; 40])), Err(DecodeError::Version(3)));
     }
 }

@@ -82,6 +82,11 @@ impl DocumentId {
         (bytes[6] >> 4 == 7).then(|| Timestamp::from_micros(millis * 1_000))
     }
 
+    /// Whether it follows from a key, and may be used again after an erasure.
+    pub fn is_derived(&self) -> bool {
+        self.0[6] >> 4 == 8
+    }
+
     /// Whether Inlet can have made this id: true for all it made, and for one in 65,536 of all
     /// others.
     pub fn is_ours(&self) -> bool {
@@ -263,6 +268,7 @@ mod tests {
         assert_eq!(id.to_string().to_uppercase().parse::<DocumentId>().unwrap(), id);
         assert_eq!(&id.to_string()[14..15], "7");
         assert_eq!(id.accepted(), Some(Timestamp::from_micros(1_795_226_598_000_000)));
+        assert!(!id.is_derived());
     }
 
     #[test]
@@ -322,6 +328,7 @@ mod tests {
         assert_ne!(DocumentId::derive(&orders, &key), DocumentId::derive(&returns, &key));
         assert!(DocumentId::derive(&orders, &key).is_ours());
         assert_eq!(DocumentId::derive(&orders, &key).accepted(), None);
+        assert!(DocumentId::derive(&orders, &key).is_derived());
         // Fixed for good: a deployment on many machines, and every version, gives this id.
         assert_eq!(
             DocumentId::derive(&orders, &key).to_string(),

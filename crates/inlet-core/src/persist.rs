@@ -174,6 +174,7 @@ fn no_document(undecodable: &Undecodable, message: &Delivered, now: Timestamp) -
         stream: StreamName::default(),
         key: None,
         received: now,
+        generation: Some(0),
         body: undecodable.payload.clone(),
         cause: Cause::Undecodable(undecodable.cause.clone()),
         attempts: message.deliveries_before.saturating_add(1),

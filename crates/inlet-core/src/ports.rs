@@ -23,6 +23,7 @@ pub use look_ahead::LookAhead;
 pub use queue::{BatchLimit, Damaged, Delivered, Delivery, Depth, Oldest, Queue, Undecodable};
 pub use secrets::{SECRET_BYTES_MAX, Secrets, Swapped};
 pub use store::{
-    Batch, Cursor, EraseMark, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store, StoreId,
-    StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, Written, ZoneTally,
+    Batch, Cursor, EraseMark, Erasure, Found, Known, KnownLetter, Outcome, Page, PageQuery, Store,
+    StoreId, StoreIdError, StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, Written,
+    ZoneTally,
 };

@@ -64,6 +64,7 @@ fn documents_of(letters: &[DeadLetter]) -> (Vec<Document>, u64) {
             stream: letter.stream.clone(),
             key: letter.key.clone(),
             received: letter.received,
+            generation: letter.generation,
             body: letter.body.clone(),
         });
     }

@@ -27,6 +27,7 @@ mod app;
 mod body;
 mod call;
 mod damage;
+mod erasures;
 mod escape;
 mod look_ahead;
 mod metrics;
@@ -41,6 +42,7 @@ mod site;
 mod workers;
 
 pub use app::{App, AppState, Instance};
+pub use erasures::more_erasures;
 pub use inlet_server::error_class;
 pub use look_ahead::StoreLookAhead;
 pub use metrics::{Metrics, Persisted, parts_text};

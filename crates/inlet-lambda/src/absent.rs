@@ -1,5 +1,6 @@
 //! What a part has no right to use: every call fails and says so, and nothing is remembered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,9 +12,10 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth, Finished,
-    Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part, PartNumber, Precondition, Queue,
-    Store, StoreId, StreamFigures, Tallies, TallyWeek, UploadId, Written,
+    BatchLimit, Bucket, BucketKey, ByteRange, ByteStream, Cache, Cursor, Delivery, Depth,
+    EraseMark, Erasure, Finished, Found, Object, ObjectMeta, Outcome, Page, PageQuery, Part,
+    PartNumber, Precondition, Queue, Store, StoreId, StreamFigures, Tallies, TallyWeek, UploadId,
+    Written,
 };
 
 /// No engine at all.
@@ -59,7 +61,15 @@ impl Store for Absent {
         absent("the store")
     }
 
-    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<Erasure, Failure> {
+        absent("the store")
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        absent("the store")
+    }
+
+    async fn marks(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
         absent("the store")
     }
 

@@ -43,6 +43,7 @@ pub fn document(n: u64) -> Document {
         stream: stream("orders"),
         key: None,
         received: after(i64::try_from(n).expect("a test counts documents in small numbers")),
+        generation: Some(0),
         body: Bytes::from(format!("{{\"n\":{n}}}")),
     }
 }

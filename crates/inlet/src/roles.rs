@@ -3,6 +3,7 @@
 mod doors;
 #[cfg(feature = "edge")]
 pub(crate) mod edge;
+mod erasures;
 #[cfg(feature = "edge")]
 mod front;
 mod instance;

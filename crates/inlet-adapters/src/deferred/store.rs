@@ -1,5 +1,6 @@
 //! A store that is opened now or later.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use inlet_core::health::{Part, State};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
+    Cursor, EraseMark, Erasure, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek, Written,
 };
 
 use super::reports::Direction::{Read, Write};
@@ -70,9 +72,19 @@ impl Store for Deferred<dyn Store> {
         self.seen(Read, &store, store.ids(prefix, limit).await)
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         let store = self.opened()?;
         self.seen(Write, &store, store.erase(id, now).await)
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        let store = self.opened()?;
+        self.seen(Read, &store, store.erasures().await)
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        let store = self.opened()?;
+        self.seen(Read, &store, store.marks(ids).await)
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

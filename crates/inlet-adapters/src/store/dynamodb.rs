@@ -12,6 +12,8 @@
 //! streams        STREAM#LANE      figures of streams ([`ledger`])
 //! y#DAY          STREAM#LANE      tallies of a day
 //! weeks          WEEK#LANE        weeks whose tallies changed
+//! e#ID           e                the mark of an id that was erased ([`erase`])
+//! erasures       count            how many erasures there were
 //! l#ID           SHA256           dead letters ([`letter`])
 //! letters        DIED#ID#SHA256   their list
 //! cursors        LOG              how far logs are stored
@@ -37,6 +39,7 @@ mod record;
 mod span;
 mod table;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +54,7 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Bucket, Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId,
+    Bucket, Cursor, EraseMark, Erasure, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId,
     StreamFigures, Tallies, TallyWeek, Written,
 };
 use tokio::sync::Mutex;
@@ -164,17 +167,18 @@ impl DynamoStore {
     async fn document(
         &self,
         id: DocumentId,
+        generation: u64,
         stored: Stored,
     ) -> Result<Option<StoredDocument>, Failure> {
         let key = match &stored.body {
             Body::Here(body) => {
                 let body = body.clone();
-                return Ok(Some(stored.with(id, body)));
+                return Ok(Some(stored.with(id, generation, body)));
             }
             Body::There(key) => key.clone(),
         };
         if let Some(body) = self.overflow.get(&key).await? {
-            return Ok(Some(stored.with(id, body)));
+            return Ok(Some(stored.with(id, generation, body)));
         }
         let still = match self.record(id).await?.stored {
             Some(now) => now.body.overflow() == Some(&key),
@@ -251,9 +255,7 @@ impl DynamoStore {
                     attempts: letter.letter.attempts,
                 })
                 .collect(),
-            erased: record
-                .erased_us
-                .map(|at| EraseMark { generation: 0, at: Timestamp::from_micros(at) }),
+            erased: record.erased,
             version: record.rev,
         })
     }
@@ -279,8 +281,10 @@ impl Store for DynamoStore {
     }
 
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
-        match self.record(id).await?.stored {
-            Some(stored) => self.document(id, stored).await,
+        let record = self.record(id).await?;
+        let generation = record.generation();
+        match record.stored {
+            Some(stored) => self.document(id, generation, stored).await,
             None => Ok(None),
         }
     }
@@ -299,7 +303,7 @@ impl Store for DynamoStore {
                 return Ok(Some(Found::Dead(Box::new(letter))));
             }
         }
-        Ok(record.erased_us.map(|_| Found::Erased))
+        Ok(record.erased.map(|_| Found::Erased))
     }
 
     async fn known(&self, ids: &[DocumentId]) -> Result<KnownIds, Failure> {
@@ -322,8 +326,16 @@ impl Store for DynamoStore {
         page::ids(self, prefix, limit).await
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         erase::erase(self, id, now).await
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        erase::count(&self.table).await
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        erase::marks(&self.table, ids).await
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

@@ -24,6 +24,7 @@ mod spans;
 mod tallies;
 mod tls;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
+    Cursor, EraseMark, Erasure, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek, Written,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -301,17 +303,31 @@ impl Store for PostgresStore {
         self.done(session, ATTEMPTED, found).await
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         const ATTEMPTED: &str = "erase from";
         let deadline = self.deadline();
         for _ in 0..RETRIES_MAX {
             let session = self.session(ATTEMPTED).await?;
             let erased = timeout_at(deadline, erase::erase(&session, &self.begin, id, now)).await;
-            if let Some(was_there) = self.sessions.settle(session, ATTEMPTED, erased).await? {
-                return Ok(was_there);
+            if let Some(erasure) = self.sessions.settle(session, ATTEMPTED, erased).await? {
+                return Ok(erasure);
             }
         }
         Err(self.busy(ATTEMPTED))
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        const ATTEMPTED: &str = "count the erasures of";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(known::erasures(&session)).await;
+        self.done(session, ATTEMPTED, found).await
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        const ATTEMPTED: &str = "look up marks in";
+        let session = self.session(ATTEMPTED).await?;
+        let found = self.bounded(known::marks(&session, ids)).await;
+        self.done(session, ATTEMPTED, found).await
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

@@ -19,6 +19,7 @@ mod streams;
 mod tallies;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -31,7 +32,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
+    Cursor, EraseMark, Erasure, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek, Written,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -185,8 +187,17 @@ impl Store for SqliteStore {
         self.readers.read("find ids in", move |tx| read::ids(tx, prefix, limit)).await
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         self.command(|reply| Command::Erase { id, now, reply }).await
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        self.readers.read("count the erasures of", |tx| known::erasures(tx)).await
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        let ids = ids.to_vec();
+        self.readers.read("look up marks in", move |tx| known::marks(tx, &ids)).await
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

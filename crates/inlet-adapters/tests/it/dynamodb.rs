@@ -289,7 +289,7 @@ async fn a_large_document_lies_in_the_bucket_and_goes_with_its_erasure() {
     assert_eq!(dynamo.objects().await, 2);
     let letters = store.dead_letters(&DeadLetterFilter::default(), 10, None).await.unwrap().items;
     assert_eq!(letters[0].body, other.body);
-    assert!(store.erase(id(1), NOW).await.unwrap());
+    assert!(store.erase(id(1), NOW).await.unwrap().was_there);
     assert_eq!(dynamo.objects().await, 0);
     assert_eq!(store.put_batch(batch([large])).await.unwrap(), [Outcome::Erased]);
     assert_eq!(dynamo.objects().await, 0);
@@ -301,11 +301,11 @@ async fn a_letter_with_many_companions_is_erased_with_them() {
     let store = dynamo.open_store().await;
     let conflicts = (0..60).map(|n| document_with(1, &format!("{n}")));
     store.put_batch(batch(conflicts)).await.unwrap();
-    assert!(store.erase(id(1), NOW).await.unwrap());
+    assert!(store.erase(id(1), NOW).await.unwrap().was_there);
     let letters = store.dead_letters(&DeadLetterFilter::default(), 100, None).await.unwrap();
     assert_eq!(letters.items.len(), 0);
     assert_eq!(store.get(id(1)).await.unwrap(), None);
-    assert!(!store.erase(id(1), NOW).await.unwrap());
+    assert!(!store.erase(id(1), NOW).await.unwrap().was_there);
 }
 
 #[tokio::test]
@@ -319,6 +319,7 @@ async fn what_is_stored_is_not_buried_by_a_late_word_of_the_queue() {
         stream: document(1).stream,
         key: None,
         received: document(1).received,
+        generation: Some(0),
         body: document(1).body,
         cause: Cause::Refused("delivered 5 times without being stored".into()),
         attempts: 5,

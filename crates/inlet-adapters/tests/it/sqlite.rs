@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use inlet_adapters::store::{SqliteOptions, SqliteStore};
 use inlet_core::dead_letter::DeadLetterFilter;
-use inlet_core::document::Document;
+use inlet_core::document::{Document, Timestamp};
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::ports::{Outcome, PageQuery, Store, TallyKind};
 use inlet_testkit::contract::store::StoreFixture;
@@ -354,4 +354,56 @@ async fn two_files_have_two_identities_and_one_of_an_older_binary_gets_its_own()
     one.execute("DROP TABLE identity");
     let given = one.open().await.identity().await.unwrap();
     assert_eq!(one.open().await.identity().await.unwrap(), given);
+}
+
+#[tokio::test]
+async fn a_file_of_an_older_binary_keeps_its_marks_and_counts_from_then_on() {
+    let mut sqlite = Sqlite::default();
+    sqlite.options.busy_ms = 5_000;
+    sqlite.open().await;
+    sqlite.execute(
+        "DROP TRIGGER erased_first; DROP TRIGGER erased_again; DROP INDEX erased_by_generation;
+         ALTER TABLE erased DROP COLUMN generation;
+         DROP TABLE tally_zones; DROP TABLE tally_weeks;",
+    );
+    erase_as_an_older_binary(&sqlite, 1, NOW);
+    let (store, other) = (sqlite.open().await, sqlite.open().await);
+    assert_eq!(store.erasures().await.unwrap(), 1);
+    assert_eq!(other.marks(&[id(1)]).await.unwrap()[&id(1)].generation, 0);
+    let sent = |n, received| Document { received, ..document(n) };
+    // Nothing else than the moment is known of that erasure.
+    let outcomes = store.put_batch(batch([sent(1, NOW), sent(1, after(9_000_000))])).await;
+    assert_eq!(outcomes.unwrap(), [Outcome::Erased, Outcome::Stored]);
+    let erasure = other.erase(id(1), NOW).await.unwrap();
+    assert!(erasure.was_there && erasure.generation > 1);
+    let outcomes = store.put_batch(batch([sent(1, after(9_000_001))])).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Erased]);
+}
+
+#[tokio::test]
+async fn an_erasure_by_an_older_binary_beside_this_one_is_counted() {
+    let sqlite = Sqlite::default();
+    let store = sqlite.open().await;
+    store.put_batch(batch([document(1)])).await.unwrap();
+    let before = store.erase(id(2), NOW).await.unwrap().generation;
+    for _ in 0..2 {
+        let erasures = store.erasures().await.unwrap();
+        erase_as_an_older_binary(&sqlite, 1, NOW);
+        let mark = store.marks(&[id(1)]).await.unwrap()[&id(1)];
+        assert_eq!(mark.generation, erasures + 1);
+        assert_eq!(store.erasures().await.unwrap(), mark.generation);
+        let ahead = Document { received: after(99_000_000), ..document(1) };
+        assert_eq!(store.put_batch(batch([ahead])).await.unwrap(), [Outcome::Erased]);
+    }
+    assert!(store.erase(id(1), NOW).await.unwrap().generation > before + 2);
+}
+
+/// As `erase` was written before erasures were counted.
+fn erase_as_an_older_binary(sqlite: &Sqlite, n: u64, now: Timestamp) {
+    let connection = Connection::open(sqlite.file()).unwrap();
+    let id = id(n);
+    connection.execute("DELETE FROM documents WHERE id = ?1", [id.as_bytes()]).unwrap();
+    let sql = "INSERT INTO erased (id, erased_us) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET erased_us = max(erased_us, excluded.erased_us)";
+    connection.execute(sql, rusqlite::params![id.as_bytes(), now.as_micros()]).unwrap();
 }

@@ -1,9 +1,14 @@
-//! The idempotency keys an instance saw lately, each with the body it came with.
+//! The idempotency keys an instance saw lately, each with the body it came with and the generation
+//! of its document.
+//!
+//! What is remembered of a document that was erased since, by whatever instance, is worth nothing:
+//! the store's mark is of a later generation, and the key is as good as new.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::id::DocumentId;
+use crate::rejection::Rejection;
 
 /// How many keys are remembered; about 6 MiB.
 const KEYS_MAX: usize = 65_536;
@@ -21,21 +26,21 @@ struct Recent {
 #[derive(Debug)]
 struct Seen {
     md5: [u8; 16],
+    /// The generation of its document.
+    generation: u64,
     /// How many requests use the key at this moment.
     users: u32,
     /// Whether the document of one of them is safe.
     kept: bool,
 }
 
-/// The outcome of [`RecentKeys::reserve`].
-#[derive(Debug)]
-pub(super) enum Use<'a> {
-    /// This instance does not remember the key.
-    New(Reservation<'a>),
-    /// It was used with the same body, or is being used with it.
-    Again(Reservation<'a>),
-    /// It was used with another body, or is being used with one.
-    Conflict,
+/// What is known of the erasures of a key that is being used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Generations {
+    /// The last erasure of the key; 0 where none is known.
+    pub(super) erased: u64,
+    /// The generation of the document that uses it now.
+    pub(super) generation: u64,
 }
 
 /// A key that is being used. Dropped without [`Reservation::keep`], because the append failed,
@@ -48,18 +53,25 @@ pub(super) struct Reservation<'a> {
 
 impl RecentKeys {
     /// Notes that the key of `id` is used with a body of this MD5.
-    pub(super) fn reserve(&self, id: DocumentId, md5: [u8; 16]) -> Use<'_> {
+    ///
+    /// # Errors
+    /// A rejection where it was used with another body, or is being used with one.
+    pub(super) fn reserve(
+        &self,
+        id: DocumentId,
+        md5: [u8; 16],
+        Generations { erased, generation }: Generations,
+    ) -> Result<Reservation<'_>, Rejection> {
         let mut recent = self.lock();
-        let reservation = Reservation { keys: self, id };
         match recent.seen.get_mut(&id) {
-            Some(seen) if seen.md5 != md5 => {
-                // It reserved nothing, so it must free nothing.
-                std::mem::forget(reservation);
-                Use::Conflict
+            Some(seen) if seen.generation < erased => {
+                let users = seen.users + 1;
+                *seen = Seen { md5, generation, users, kept: false };
             }
+            Some(seen) if seen.md5 != md5 => return Err(Rejection::KeyConflict),
             Some(seen) => {
                 seen.users += 1;
-                Use::Again(reservation)
+                seen.generation = seen.generation.max(generation);
             }
             None => {
                 // A key of an erased or failed document may stand in the order twice.
@@ -69,10 +81,16 @@ impl RecentKeys {
                     recent.seen.remove(&oldest);
                 }
                 recent.order.push_back(id);
-                recent.seen.insert(id, Seen { md5, users: 1, kept: false });
-                Use::New(reservation)
+                recent.seen.insert(id, Seen { md5, generation, users: 1, kept: false });
             }
         }
+        Ok(Reservation { keys: self, id })
+    }
+
+    /// Whether a document of that key is safe that was accepted in knowledge of this erasure or a
+    /// later one.
+    pub(super) fn has_kept_since(&self, id: &DocumentId, erasure: u64) -> bool {
+        self.lock().seen.get(id).is_some_and(|seen| seen.kept && seen.generation >= erasure)
     }
 
     /// Forgets the key of `id`.
@@ -112,48 +130,65 @@ mod tests {
     use super::*;
 
     const ID: DocumentId = DocumentId::from_bytes([1; 16]);
+    const NEVER_ERASED: Generations = Generations { erased: 0, generation: 0 };
 
-    fn new(keys: &RecentKeys, id: DocumentId, body: u8) -> Reservation<'_> {
-        match keys.reserve(id, [body; 16]) {
-            Use::New(reservation) => reservation,
-            other => panic!("{other:?}"),
-        }
+    fn reserve(keys: &RecentKeys, id: DocumentId, body: u8) -> Option<Reservation<'_>> {
+        keys.reserve(id, [body; 16], NEVER_ERASED).ok()
     }
 
-    fn again(keys: &RecentKeys, body: u8) -> Reservation<'_> {
-        match keys.reserve(ID, [body; 16]) {
-            Use::Again(reservation) => reservation,
-            other => panic!("{other:?}"),
-        }
+    fn used(keys: &RecentKeys, body: u8) -> Reservation<'_> {
+        reserve(keys, ID, body).unwrap()
     }
 
     #[test]
     fn a_key_used_with_another_body_is_a_conflict() {
         let keys = RecentKeys::default();
-        assert!(!new(&keys, ID, 1).keep());
-        assert!(again(&keys, 1).keep());
-        assert!(matches!(keys.reserve(ID, [2; 16]), Use::Conflict));
-        assert!(again(&keys, 1).keep(), "the conflict freed nothing");
+        assert!(!used(&keys, 1).keep());
+        assert!(used(&keys, 1).keep());
+        assert!(reserve(&keys, ID, 2).is_none());
+        assert!(used(&keys, 1).keep(), "the conflict freed nothing");
     }
 
     #[test]
     fn a_key_whose_document_was_not_kept_is_free_again() {
         let keys = RecentKeys::default();
-        drop(new(&keys, ID, 1));
-        assert!(!new(&keys, ID, 2).keep());
+        drop(used(&keys, 1));
+        assert!(!used(&keys, 2).keep());
     }
 
     #[test]
     fn of_a_repeat_that_races_its_first_exactly_one_was_first() {
         let keys = RecentKeys::default();
-        let (first, second) = (new(&keys, ID, 1), again(&keys, 1));
+        let (first, second) = (used(&keys, 1), used(&keys, 1));
         assert_eq!((second.keep(), first.keep()), (false, true), "whoever was safe first");
         let keys = RecentKeys::default();
-        let (first, second) = (new(&keys, ID, 1), again(&keys, 1));
+        let (first, second) = (used(&keys, 1), used(&keys, 1));
         drop(first);
-        assert!(matches!(keys.reserve(ID, [2; 16]), Use::Conflict), "the second still uses it");
+        assert!(reserve(&keys, ID, 2).is_none(), "the second still uses it");
         assert!(!second.keep(), "the first was never safe");
-        assert!(matches!(keys.reserve(ID, [2; 16]), Use::Conflict));
+        assert!(reserve(&keys, ID, 2).is_none());
+    }
+
+    #[test]
+    fn a_key_that_was_erased_since_is_as_good_as_new() {
+        let keys = RecentKeys::default();
+        used(&keys, 1).keep();
+        let erased = Generations { erased: 4, generation: 4 };
+        assert!(!keys.has_kept_since(&ID, 4));
+        let anew = keys.reserve(ID, [2; 16], erased).unwrap();
+        assert!(!anew.keep(), "it is no repeat");
+        assert!(keys.has_kept_since(&ID, 4));
+        // The same erasure says nothing against what came after it.
+        assert!(keys.reserve(ID, [1; 16], erased).is_err());
+        assert!(keys.reserve(ID, [2; 16], erased).unwrap().keep());
+    }
+
+    #[test]
+    fn a_failed_use_of_a_key_that_was_erased_leaves_it_free() {
+        let keys = RecentKeys::default();
+        used(&keys, 1).keep();
+        drop(keys.reserve(ID, [2; 16], Generations { erased: 4, generation: 4 }).unwrap());
+        assert!(!used(&keys, 3).keep());
     }
 
     #[test]
@@ -165,9 +200,9 @@ mod tests {
             DocumentId::from_bytes(bytes)
         };
         for n in 0..=KEYS_MAX {
-            new(&keys, id(n), 1).keep();
+            reserve(&keys, id(n), 1).unwrap().keep();
         }
-        assert!(matches!(keys.reserve(id(0), [2; 16]), Use::New(_)));
-        assert!(matches!(keys.reserve(id(KEYS_MAX), [2; 16]), Use::Conflict));
+        assert!(reserve(&keys, id(0), 2).is_some());
+        assert!(reserve(&keys, id(KEYS_MAX), 2).is_none());
     }
 }

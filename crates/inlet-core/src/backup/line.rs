@@ -63,6 +63,9 @@ pub(super) struct Common<'a> {
     key: Option<String>,
     #[serde(with = "text")]
     received: Timestamp,
+    /// Left out by older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     body: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,18 +75,20 @@ pub(super) struct Common<'a> {
 impl<'a> Line<'a> {
     /// The line of a document.
     pub(super) fn of_document(stored: &'a StoredDocument) -> Self {
-        let Document { id, stream, key, received, body } = &stored.document;
+        let Document { id, stream, key, received, generation, body } = &stored.document;
+        let common = Common::new(*id, stream, key.as_ref(), *received, body);
         Self::Document {
-            common: Common::new(*id, stream, key.as_ref(), *received, body),
+            common: Common { generation: *generation, ..common },
             stored: stored.stored,
         }
     }
 
     /// The line of a dead letter.
     pub(super) fn of_dead_letter(letter: &'a DeadLetter) -> Self {
-        let DeadLetter { id, stream, key, received, body, .. } = letter;
+        let DeadLetter { id, stream, key, received, generation, body, .. } = letter;
+        let common = Common::new(*id, stream, key.as_ref(), *received, body);
         Self::DeadLetter {
-            common: Common::new(*id, stream, key.as_ref(), *received, body),
+            common: Common { generation: *generation, ..common },
             cause: letter.cause.code().to_owned(),
             detail: letter.cause.detail().to_owned(),
             attempts: letter.attempts,
@@ -107,6 +112,7 @@ impl<'a> Common<'a> {
             stream: stream.as_str().to_owned(),
             key: key.map(|key| key.as_str().to_owned()),
             received,
+            generation: None,
             body: text.map(Cow::Borrowed),
             body_hex: text.is_none().then(|| hex(body)),
         }
@@ -127,6 +133,7 @@ impl<'a> Common<'a> {
             stream: StreamName::new(&self.stream).map_err(wrong)?,
             key: self.key.as_deref().map(IdempotencyKey::new).transpose().map_err(wrong)?,
             received: self.received,
+            generation: self.generation,
             body,
         })
     }
@@ -137,7 +144,8 @@ pub(super) fn item(line: Line<'_>) -> Result<Item, String> {
     match line {
         Line::Document { common, .. } => common.into_document().map(Item::Document),
         Line::DeadLetter { common, cause, detail, attempts, died, redriven } => {
-            let Document { id, stream, key, received, body } = common.into_document()?;
+            let Document { id, stream, key, received, generation, body } =
+                common.into_document()?;
             let redriven = redriven
                 .map(|moment| moment.parse())
                 .transpose()
@@ -151,6 +159,7 @@ pub(super) fn item(line: Line<'_>) -> Result<Item, String> {
                 stream,
                 key,
                 received,
+                generation,
                 body,
                 cause,
                 attempts,

@@ -3,7 +3,8 @@
 //!
 //! The rules, in the order in which they apply to a document:
 //!
-//! 1. Its id was erased after it was accepted: nothing is written ([`Outcome::Erased`]).
+//! 1. Its id was erased, and its generation is an earlier one: nothing is written
+//!    ([`Outcome::Erased`]).
 //! 2. Its id is stored with the same body: nothing is written ([`Outcome::Duplicate`]). With
 //!    another body it becomes a dead letter with [`Cause::KeyConflict`]; what is stored stays.
 //! 3. The engine refuses it: it becomes a dead letter with [`Cause::Refused`].
@@ -200,7 +201,8 @@ enum Stored {
 
 impl Planner<'_> {
     fn document(&mut self, index: usize, document: &Document, refused: Option<&String>) -> Outcome {
-        if self.known(document.id).is_some_and(|known| known.erases(document.received)) {
+        let Document { id, generation, received, .. } = document;
+        if self.known(*id).is_some_and(|known| known.erases(*generation, *received)) {
             return Outcome::Erased;
         }
         match (self.stored(document.id, &document.body), refused) {
@@ -222,7 +224,8 @@ impl Planner<'_> {
     }
 
     fn letter(&mut self, letter: &DeadLetter) -> Outcome {
-        if self.known(letter.id).is_some_and(|known| known.erases(letter.received)) {
+        let DeadLetter { id, generation, received, .. } = letter;
+        if self.known(*id).is_some_and(|known| known.erases(*generation, *received)) {
             return Outcome::Erased;
         }
         if self.stored(letter.id, &letter.body) == Stored::Same {

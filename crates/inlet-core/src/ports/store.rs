@@ -188,9 +188,9 @@ impl Known {
         self.stored.is_none() && self.letters.is_empty() && self.erased.is_none()
     }
 
-    /// Whether a document that was accepted at `received` is erased by now.
-    pub fn erases(&self, received: Timestamp) -> bool {
-        self.erased.is_some_and(|mark| received <= mark.at)
+    /// Whether a document of that generation, accepted at `received`, is erased by now.
+    pub fn erases(&self, generation: Option<u64>, received: Timestamp) -> bool {
+        self.erased.is_some_and(|mark| mark.erases(generation, received))
     }
 
     /// The number of attempts of the dead letter with that body.
@@ -209,13 +209,44 @@ pub struct KnownLetter {
 }
 
 /// The mark that an erasure leaves under an id.
+///
+/// Erasures are counted by the store, one after the other, and a document carries the count that
+/// the instance which accepted it knew ([`Document::generation`]). That tells a delivery from
+/// before the erasure, which stays erased, from a document that was sent anew under the same key;
+/// clocks tell neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EraseMark {
-    /// The number of erasures so far; 0 for a mark of a version that did not count them.
-    pub generation: u32,
-    /// The moment of the last erasure, by the clock of the instance that erased. No order rests
-    /// on it where the erasures were counted.
+    /// The number of the erasure, from 1; 0 for one of a version that did not count.
+    pub generation: u64,
+    /// The moment of the erasure, by the clock of the instance that erased. It decides only where
+    /// erasures were not counted.
     pub at: Timestamp,
+}
+
+impl EraseMark {
+    /// Whether a document of that generation, accepted at `received`, is erased by it. The moment
+    /// decides only where one of both did not count.
+    pub fn erases(&self, generation: Option<u64>, received: Timestamp) -> bool {
+        match (self.generation, generation) {
+            (0, Some(known)) => known == 0 && received <= self.at,
+            (counted, Some(known)) => known < counted,
+            (_, None) => received <= self.at,
+        }
+    }
+
+    /// The generation of a document that is accepted in knowledge of the mark.
+    pub fn generation_after(&self) -> u64 {
+        self.generation.max(1)
+    }
+}
+
+/// What an erasure did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure {
+    /// Whether there was a document or a dead letter.
+    pub was_there: bool,
+    /// The number of the erasure.
+    pub generation: u64,
 }
 
 /// Which documents are asked for.
@@ -340,9 +371,10 @@ pub struct TallyWeek {
 ///    away, and one that is put later is not kept.
 /// 7. `get` gives the stored bytes and names; `page` gives documents oldest first, with a cursor
 ///    that neither repeats nor skips a document that was there throughout.
-/// 8. After `erase` returned true, the document and its dead letters are gone for good: received
-///    again by a late delivery (received before the erasure) it is [`Outcome::Erased`]; sent anew
-///    (received after it), it is stored again.
+/// 8. After `erase` returned, the document and its dead letters are gone for good, for every
+///    handle. Erasures are counted, each under the next number. What the erased id is delivered
+///    with of an earlier generation, whatever the clocks said, is [`Outcome::Erased`]; of this
+///    generation or a later one, it was sent anew and is stored.
 /// 9. Cursors never move backwards. Tallies count a document once, however often it is delivered.
 /// 10. `dead_letters` lists oldest first by filter; `mark_redriven` notes the moment on each.
 /// 11. `streams` has each stream that has documents or had some, in name order.
@@ -359,6 +391,8 @@ pub struct TallyWeek {
 ///     as many as were asked for, or all where there are fewer; for none, what is still to come.
 /// 16. `ids` gives the ids of documents that begin so. An engine that keeps no order of ids finds
 ///     those that were made without a key, by their time.
+/// 17. `erasures` and `marks` give what every `erase` that returned has left, whoever erased. What
+///     is read carries the generation of its id's mark.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Writes a plan.
@@ -384,8 +418,12 @@ pub trait Store: Send + Sync {
     /// than the engine reads for a page.
     async fn ids(&self, prefix: &IdPrefix, limit: usize) -> Result<Vec<DocumentId>, Failure>;
     /// Erases the document with that id, and notes that `now`; also one that has yet to come from
-    /// the queue. Returns whether anything was there.
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure>;
+    /// the queue.
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure>;
+    /// How many erasures there were.
+    async fn erasures(&self) -> Result<u64, Failure>;
+    /// The marks of those of `ids` that were erased. A cheap look, which reads no document.
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure>;
     /// All streams, with their figures.
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure>;
     /// A page of dead letters.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::limits::Limits;
 use inlet_core::ports::{
-    BatchLimit, Delivery, Depth, EraseMark, Known, KnownLetter, LookAhead, Outcome, Queue,
+    BatchLimit, Delivery, Depth, EraseMark, Erasure, Known, KnownLetter, LookAhead, Outcome, Queue,
     StreamFigures,
 };
 use inlet_core::rejection::Rejection;
@@ -282,7 +283,7 @@ async fn a_key_is_judged_by_what_this_instance_and_the_store_know_of_it() {
         (None, Some(erased.clone()), "first"),
         (None, Some(stored_again.clone()), "replayed"),
         (Some("1"), None, "replayed"),
-        (Some("1"), Some(erased.clone()), "replayed"),
+        (Some("1"), Some(erased.clone()), "first"),
         (Some("2"), None, "KeyConflict"),
         (Some("2"), Some(stored(other)), "KeyConflict"),
         (Some("2"), Some(erased), "first"),
@@ -334,7 +335,8 @@ async fn the_store_is_asked_once_for_a_batch_and_never_for_what_has_no_key() {
     let first = door.save_batch(keyed_lines(), lines.clone()).await.unwrap();
     assert_eq!(*door.store.calls.lock().unwrap(), [1_000]);
     let again = door.save_batch(keyed_lines(), lines).await.unwrap();
-    assert_eq!(*door.store.calls.lock().unwrap(), [1_000], "all of them are remembered");
+    let calls = door.store.calls.lock().unwrap().clone();
+    assert_eq!(calls, [1_000, 1_000], "what is remembered here may be erased by another instance");
     for (first, again) in first.iter().zip(&again) {
         let (first, again) = (first.as_ref().unwrap(), again.as_ref().unwrap());
         assert_eq!((first.id, first.replayed, again.replayed), (again.id, false, true));
@@ -469,9 +471,65 @@ async fn the_place_of_a_stream_whose_last_document_was_erased_is_free_again() {
     let receipt = door.save(in_stream("s1"), "1").await.unwrap();
     assert_eq!(code(&door.save(in_stream("s2"), "1").await), "StreamQuota");
     *door.store.streams.lock().unwrap() = Some(vec![figures(0)]);
-    door.intake.forget(&receipt.id);
+    door.intake.note_erased(receipt.id, &Erasure { was_there: true, generation: 1 });
     assert_eq!(code(&door.save(in_stream("s2"), "1").await), "accepted");
     assert_eq!(code(&door.save(in_stream("s1"), "1").await), "StreamQuota");
+}
+
+/// The generations of the documents that were accepted, in order.
+async fn generations(door: &Door) -> Vec<Option<u64>> {
+    let limit = BatchLimit { documents_max: 100, bytes_max: 1 << 20, wait: Duration::ZERO };
+    let delivery = door.queue.receive(limit).await.unwrap();
+    delivery.messages.iter().map(|it| it.document.as_ref().unwrap().generation).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_was_erased_elsewhere_is_as_good_as_new() {
+    let door = Door::new();
+    let keyed = SaveHead { key: Some("k"), ..JSON };
+    *door.store.known.lock().unwrap() = Some(HashMap::new());
+    let first = door.save(keyed, "1").await.unwrap();
+    let mark = EraseMark { generation: 7, at: NOW };
+    door.store.has(first.id, Known { erased: Some(mark), ..Known::default() });
+    assert!(!door.intake.has_accepted_since(&first.id, 7));
+    // Neither is another body a conflict, nor the same one a repeat.
+    let second = door.save(keyed, "2").await.unwrap();
+    assert_eq!((second.id, second.replayed), (first.id, false));
+    assert!(door.intake.has_accepted_since(&first.id, 7));
+    assert_eq!(code(&door.save(keyed, "1").await), "KeyConflict");
+    assert!(door.save(keyed, "2").await.unwrap().replayed);
+    let mark = EraseMark { generation: 9, at: NOW };
+    door.store.has(first.id, Known { erased: Some(mark), ..Known::default() });
+    assert!(!door.save(keyed, "2").await.unwrap().replayed);
+    assert_eq!(generations(&door).await, [Some(0), Some(7), Some(7), Some(9)]);
+}
+
+#[tokio::test]
+async fn where_the_store_does_not_answer_the_last_count_of_erasures_stands_in() {
+    let door = Door::new();
+    let keyed = SaveHead { key: Some("k"), ..JSON };
+    door.save(keyed, "1").await.unwrap();
+    assert!(door.intake.note_erasures(4));
+    assert!(!door.intake.note_erasures(3), "it never goes back");
+    door.save(keyed, "1").await.unwrap();
+    door.save(JSON, "1").await.unwrap();
+    // What this instance remembers of the key is still true, as far as it knows.
+    assert_eq!(code(&door.save(keyed, "2").await), "KeyConflict");
+    // The store is asked about the key itself where it can be.
+    *door.store.known.lock().unwrap() = Some(HashMap::new());
+    door.save(SaveHead { key: Some("other"), ..JSON }, "1").await.unwrap();
+    assert_eq!(generations(&door).await, [Some(0), Some(4), Some(0), Some(0)]);
+}
+
+#[tokio::test]
+async fn an_erasure_by_this_instance_frees_the_key_though_the_store_does_not_answer() {
+    let door = Door::new();
+    let keyed = SaveHead { key: Some("k"), ..JSON };
+    let first = door.save(keyed, "1").await.unwrap();
+    door.intake.note_erased(first.id, &Erasure { was_there: true, generation: 5 });
+    let second = door.save(keyed, "2").await.unwrap();
+    assert_eq!((second.id, second.replayed), (first.id, false));
+    assert_eq!(generations(&door).await, [Some(0), Some(5)]);
 }
 
 #[tokio::test]

@@ -42,17 +42,19 @@ fn document(n: u64, body: impl Into<Bytes>) -> Document {
         stream: StreamName::new(if n.is_multiple_of(3) { "orders" } else { "clicks" }).unwrap(),
         key: n.is_multiple_of(5).then(|| IdempotencyKey::new(&format!("k \"{n}\\~")).unwrap()),
         received: Timestamp::from_micros(1_795_000_000_000_000 + i64::try_from(n).unwrap()),
+        generation: Some(0),
         body: body.into(),
     }
 }
 
 fn letter(n: u64, body: impl Into<Bytes>, cause: Cause) -> DeadLetter {
-    let Document { id, stream, key, received, body } = document(n, body);
+    let Document { id, stream, key, received, body, .. } = document(n, body);
     DeadLetter {
         id,
         stream,
         key,
         received,
+        generation: Some(0),
         body,
         cause,
         attempts: 7,

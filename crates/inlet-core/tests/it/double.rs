@@ -1,6 +1,6 @@
 //! The least store and bucket that the summary and the backup can be tested on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -12,9 +12,9 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
-    Bucket, BucketKey, ByteRange, ByteStream, Cursor, Finished, Found, KnownLetter, Object,
-    ObjectMeta, Page, PageQuery, Part, PartNumber, Precondition, Store, StoreId, StreamFigures,
-    Tallies, TallyRow, TallyWeek, UploadId, Written,
+    Bucket, BucketKey, ByteRange, ByteStream, Cursor, EraseMark, Erasure, Finished, Found,
+    KnownLetter, Object, ObjectMeta, Page, PageQuery, Part, PartNumber, Precondition, Store,
+    StoreId, StreamFigures, Tallies, TallyRow, TallyWeek, UploadId, Written,
 };
 use sha2::{Digest, Sha256};
 
@@ -127,7 +127,15 @@ impl Store for PlainStore {
         unreachable!("neither step looks for an id by its beginning")
     }
 
-    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, _: DocumentId, _: Timestamp) -> Result<Erasure, Failure> {
+        unreachable!("neither step erases")
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        unreachable!("neither step erases")
+    }
+
+    async fn marks(&self, _: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
         unreachable!("neither step erases")
     }
 

@@ -131,7 +131,7 @@ async fn a_letter_that_dies_again_keeps_its_id_and_adds_its_attempts() {
 async fn a_letter_erased_on_its_way_stays_erased() {
     let worker = with_letters(0..2).await;
     run(&worker, "", false).await.unwrap();
-    assert!(worker.store.erase(id(1), NOW).await.unwrap());
+    assert!(worker.store.erase(id(1), NOW).await.unwrap().was_there);
     worker.drain().await;
     assert_eq!(worker.letters().await, []);
     assert_eq!(worker.store.find(id(1)).await.unwrap(), Some(Found::Erased));

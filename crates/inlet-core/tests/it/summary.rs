@@ -116,6 +116,7 @@ async fn what_a_store_counted_is_what_the_summary_says() {
             stream: StreamName::new("orders").unwrap(),
             key: None,
             received: at("2026-11-18T12:00:00Z"),
+            generation: Some(0),
             body: format!("{{\"n\":{},\"even\":{}}}", n + 10, n.is_multiple_of(2)).into(),
         })
         .collect();
@@ -407,6 +408,7 @@ async fn what_is_due_follows_from_what_lies_in_the_bucket() {
             stream: StreamName::default(),
             key: None,
             received: at("2026-11-12T00:00:00Z"),
+            generation: Some(0),
             body: "1".into(),
         },
         stored: at("2026-11-12T00:00:00Z"),
@@ -428,6 +430,7 @@ fn received(n: u8, moment: &str) -> Document {
         stream: StreamName::new("orders").unwrap(),
         key: None,
         received: at(moment),
+        generation: Some(0),
         body: format!("{{\"n\":{n}}}").into(),
     }
 }

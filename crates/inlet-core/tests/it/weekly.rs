@@ -28,6 +28,7 @@ fn store() -> PlainStore {
         stream: StreamName::new("orders").unwrap(),
         key: None,
         received: moment(DUE - 3 * DAY),
+        generation: Some(0),
         body: "{}".into(),
     };
     let stored = moment(DUE - 3 * DAY);

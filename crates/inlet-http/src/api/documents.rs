@@ -1,6 +1,7 @@
 //! `/api/documents`: one document, a page of them, and erasing one for good.
 //!
-//! A document never changes, so what was read once is remembered by its id until it is erased.
+//! A document never changes, so what was read once is remembered by its id until it is erased; the
+//! store is asked for the marks of erasures alone.
 
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
 use super::page::{PageRoom, cursor_error};
-use super::receipts;
 use crate::answer::{self, Answer, Handled, JSON};
 use crate::app::App;
 use crate::call::Call;
+use crate::erasures;
 use crate::escape;
 use crate::query::Query;
 
@@ -86,20 +87,21 @@ pub(crate) async fn erase(call: &Call<'_>) -> Handled {
     }
     let (intake, store) = (Arc::clone(intake), Arc::clone(store));
     let (cache, now) = (Arc::clone(cache), clock.now());
-    // In a task of its own, which goes on where the client goes away or the time is over: what is
-    // gone from the store must go from the cache.
+    // In a task of its own, which goes on where the client goes away or the time is over.
     let erasing = tokio::spawn(async move {
-        let known = store.erase(id, now).await?;
+        let erasure = store.erase(id, now).await?;
         cache.remove(&id.to_string()).await;
-        cache.remove(&receipts::cache_key(id)).await;
-        intake.forget(&id);
-        Ok::<_, Failure>(known)
+        intake.note_erased(id, &erasure);
+        if id.is_derived() {
+            tokio::time::sleep(erasures::SETTLE).await;
+        }
+        Ok::<_, Failure>(erasure)
     });
     let ended = |error| {
         Failure::new(FailureKind::Unavailable, "erase the document", id.to_string()).because(error)
     };
-    let known = erasing.await.map_err(ended)??;
-    if !known && !id.is_ours() {
+    let erasure = erasing.await.map_err(ended)??;
+    if !erasure.was_there && !id.is_ours() {
         return Err(Rejection::NotFound.into());
     }
     Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -237,10 +239,17 @@ fn check_streams(call: &Call<'_>, found: Option<&Found>) -> Result<(), Rejection
     if call.caller().may_use(stream) { Ok(()) } else { Err(Rejection::NotFound) }
 }
 
-/// The document with that id, from the cache or the store.
+/// The document with that id, from the cache or the store. What the cache has is given only where
+/// the store has no mark of a later erasure, whoever erased: that is looked up each time, because
+/// no instance is told of the erasures of another.
 async fn read(app: &App, id: DocumentId) -> Result<Option<StoredDocument>, Failure> {
-    if let Some(stored) = remembered_of(app, id).await {
-        return Ok(Some(stored));
+    if let Some(remembered) = remembered_of(app, id).await {
+        let Document { generation, received, .. } = &remembered.document;
+        let marks = app.store.marks(&[id]).await?;
+        if !marks.get(&id).is_some_and(|mark| mark.erases(*generation, *received)) {
+            return Ok(Some(remembered));
+        }
+        app.cache.remove(&id.to_string()).await;
     }
     let stored = app.read(move |store| async move { store.get(id).await }).await?;
     if let Some(stored) = &stored {
@@ -274,7 +283,7 @@ fn remembered(bytes: &Bytes) -> Option<StoredDocument> {
 /// Writes a document with all that is known about it. The body is a string, so that its bytes
 /// come back whatever reads them.
 fn write_document(out: &mut Vec<u8>, stored: &StoredDocument) {
-    let Document { id, stream, key, received, body } = &stored.document;
+    let Document { id, stream, key, received, body, .. } = &stored.document;
     let members = json!({
         "id": id.to_string(),
         "stream": stream.as_str(),

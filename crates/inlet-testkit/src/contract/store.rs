@@ -66,6 +66,9 @@ macro_rules! store_contract {
             store_8_what_is_erased_before_it_is_stored_is_never_stored,
             store_8_erasing_takes_dead_letters_with_it,
             store_8_a_document_sent_anew_after_its_erasure_is_stored,
+            store_8_no_order_of_erasing_and_sending_rests_on_a_clock,
+            store_8_without_a_generation_the_moment_decides,
+            store_8_each_erasure_has_the_next_number,
             store_9_a_cursor_never_moves_backwards,
             store_9_a_document_is_counted_once_however_often_it_comes,
             store_10_dead_letters_are_listed_oldest_first_by_filter,
@@ -83,6 +86,8 @@ macro_rules! store_contract {
             store_15_the_newest_documents_are_behind_their_cursor,
             store_15_behind_the_cursor_of_none_is_what_is_still_to_come,
             store_16_ids_are_found_by_their_beginning,
+            store_17_marks_are_those_of_what_was_erased,
+            store_17_what_is_read_carries_the_generation_of_its_mark,
             store_check_answers,
         }
     };

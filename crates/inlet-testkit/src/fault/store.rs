@@ -1,5 +1,6 @@
 //! A store that fails when told to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +11,8 @@ use inlet_core::failure::Failure;
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{KnownIds, Plan};
 use inlet_core::ports::{
-    Cursor, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies, TallyWeek, Written,
+    Cursor, EraseMark, Erasure, Found, Page, PageQuery, Store, StoreId, StreamFigures, Tallies,
+    TallyWeek, Written,
 };
 
 use super::plan::{Faults, with_fault};
@@ -64,8 +66,16 @@ impl<S: Store> Store for FailingStore<S> {
         with_fault!(self.faults, "find ids in", self.inner.ids(prefix, limit).await)
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         with_fault!(self.faults, "erase from", self.inner.erase(id, now).await)
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        with_fault!(self.faults, "count the erasures of", self.inner.erasures().await)
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        with_fault!(self.faults, "look up marks in", self.inner.marks(ids).await)
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

@@ -11,8 +11,8 @@ use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::persist::plan::{Item, KnownIds, LetterWrite, Plan};
 use inlet_core::ports::{
-    Cursor, EraseMark, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId, StreamFigures,
-    Tallies, TallyKind, TallyRow, TallyWeek, Written, ZoneTally,
+    Cursor, EraseMark, Erasure, Found, Known, KnownLetter, Page, PageQuery, Store, StoreId,
+    StreamFigures, Tallies, TallyKind, TallyRow, TallyWeek, Written, ZoneTally,
 };
 
 /// A [`Store`] in memory, with switches for what only an engine can do: refuse a document, and
@@ -31,7 +31,8 @@ struct State {
     documents: BTreeMap<u64, StoredDocument>,
     position_of: HashMap<DocumentId, u64>,
     dead: BTreeMap<u64, DeadLetter>,
-    erased: HashMap<DocumentId, Timestamp>,
+    erased: HashMap<DocumentId, EraseMark>,
+    erasures: u64,
     cursors: BTreeMap<String, Cursor>,
     tallies: BTreeMap<(Day, StreamName, TallyKind), (u64, u64)>,
     zones: BTreeMap<(Day, String), (u64, u64)>,
@@ -90,7 +91,7 @@ impl State {
                     attempts: letter.attempts,
                 })
                 .collect(),
-            erased: self.erased.get(&id).map(|at| EraseMark { generation: 0, at: *at }),
+            erased: self.erased.get(&id).copied(),
             version: 0,
         }
     }
@@ -138,7 +139,9 @@ impl State {
         }
     }
 
-    fn insert(&mut self, document: Document, stored: Timestamp) {
+    fn insert(&mut self, mut document: Document, stored: Timestamp) {
+        let mark = self.erased.get(&document.id);
+        document.generation = Some(mark.map_or(0, |mark| mark.generation));
         self.count_stream(&document);
         self.position += 1;
         self.position_of.insert(document.id, self.position);
@@ -268,9 +271,11 @@ impl Store for MemoryStore {
         Ok(ids)
     }
 
-    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<bool, Failure> {
+    async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure> {
         let mut state = self.writable()?;
-        state.erased.insert(id, now);
+        state.erasures += 1;
+        let generation = state.erasures;
+        state.erased.insert(id, EraseMark { generation, at: now });
         let letters = state.dead.len();
         state.dead.retain(|_, letter| letter.id != id);
         let mut was_there = state.dead.len() < letters;
@@ -283,7 +288,16 @@ impl Store for MemoryStore {
                 figures.bytes -= document.body.len() as u64;
             }
         }
-        Ok(was_there)
+        Ok(Erasure { was_there, generation })
+    }
+
+    async fn erasures(&self) -> Result<u64, Failure> {
+        Ok(self.state().erasures)
+    }
+
+    async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure> {
+        let state = self.state();
+        Ok(ids.iter().filter_map(|id| Some((*id, *state.erased.get(id)?))).collect())
     }
 
     async fn streams(&self) -> Result<Vec<StreamFigures>, Failure> {

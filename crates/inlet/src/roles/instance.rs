@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::doors::Doors;
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
-use super::{parent, persist, serve, summary, watch};
+use super::{erasures, parent, persist, serve, summary, watch};
 use crate::config::Settings;
 use crate::data::{DataDirectory, Running};
 use crate::report::{self, Hinted};
@@ -104,9 +104,19 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             first_token_later(&start, &engines, &clock);
         }
         let tokens = register.tokens().clone();
-        let intake = intake(&settings, tokens, &clock, &engines, &queue);
+        let intake = Arc::new(intake(&settings, tokens, &clock, &engines, &queue));
+        let kept = data.join(erasures::FILE);
+        intake.note_erasures(erasures::kept(&kept));
+        watched.restarted_task("erasures", {
+            let (store, intake) = (Arc::clone(&engines.store), Arc::clone(&intake));
+            let stop = stop.clone();
+            move || {
+                let (store, intake) = (Arc::clone(&store), Arc::clone(&intake));
+                erasures::follow(store, intake, kept.clone(), stop.clone())
+            }
+        });
         let app = Arc::new(App {
-            intake: Arc::new(intake),
+            intake,
             tokens: Some(register),
             store: Arc::clone(&engines.store),
             queue: Arc::clone(&queue.queue),

@@ -7,6 +7,7 @@
 //! inlet-id              its id
 //! inlet-stream          its stream; `default` where it is not said
 //! inlet-received-us     when it was accepted, in microseconds since the epoch
+//! inlet-generation      its generation, where the door that accepted it knew of erasures
 //! inlet-key             its idempotency key, if it has one
 //! inlet-encoding        `base64` where the JSON has characters that SQS takes none of
 //! inlet-overflow        the key in the bucket where the JSON lies; the body says so in JSON
@@ -14,7 +15,8 @@
 //!
 //! Several documents, when many were waiting to be sent: the body has one after the other, each
 //! with a line feed behind it, and `inlet-documents` is a JSON array with an object for each:
-//! `id`, `stream`, `received_us`, `key` and `bytes`, the length of its JSON.
+//! `id`, `stream`, `received_us`, `generation`, `key` and `bytes`, the length of
+//! its JSON.
 //!
 //! A message without `inlet-id` and `inlet-documents` is of another client: any JSON is a
 //! document, received when it was sent, of the stream `inlet-stream` names. Its id follows from
@@ -37,6 +39,7 @@ const OWN_DEPTH_MAX: usize = 100_000;
 pub(super) const ID: &str = "inlet-id";
 const STREAM: &str = "inlet-stream";
 const RECEIVED: &str = "inlet-received-us";
+const GENERATION: &str = "inlet-generation";
 const KEY: &str = "inlet-key";
 const ENCODING: &str = "inlet-encoding";
 const OVERFLOW: &str = "inlet-overflow";
@@ -65,6 +68,8 @@ struct Head {
     id: String,
     stream: String,
     received_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     bytes: usize,
@@ -144,6 +149,8 @@ impl Parcel {
             (STREAM, head.stream.clone()),
             (RECEIVED, head.received_us.to_string()),
         ];
+        let generation = head.generation.map(|generation| (GENERATION, generation.to_string()));
+        attributes.extend(generation);
         attributes.extend(head.key.clone().map(|key| (KEY, key)));
         attributes.extend(head.overflow.clone().map(|key| (OVERFLOW, key)));
         if *form == Form::Base64 {
@@ -169,6 +176,7 @@ impl Head {
             id: document.id.to_string(),
             stream: document.stream.as_str().to_owned(),
             received_us: document.received.as_micros(),
+            generation: document.generation,
             key: document.key.as_ref().map(|key| key.as_str().to_owned()),
             bytes,
             overflow,
@@ -185,6 +193,7 @@ impl Head {
                 None => None,
             },
             received: Timestamp::from_micros(self.received_us),
+            generation: self.generation,
             body: Bytes::new(),
         })
     }
@@ -219,7 +228,7 @@ fn bytes_of(attributes: &Attributes) -> usize {
 
 /// Whether the attribute is a number.
 pub(super) fn is_number(attribute: &str) -> bool {
-    attribute == RECEIVED
+    matches!(attribute, RECEIVED | GENERATION)
 }
 
 /// The documents of a message; at least one.
@@ -245,6 +254,7 @@ fn read_one(message: &SqsMessage, id: &str) -> Result<Read, String> {
         id: id.to_owned(),
         stream: attribute(STREAM).unwrap_or_else(|| StreamName::default().as_str().to_owned()),
         received_us: received.unwrap_or_else(|| message.sent.as_micros()),
+        generation: attribute(GENERATION).and_then(|number| number.parse().ok()),
         key: attribute(KEY),
         bytes: 0,
         overflow: attribute(OVERFLOW),
@@ -305,6 +315,7 @@ fn read_foreign(message: &SqsMessage) -> Result<Document, String> {
         stream,
         key: None,
         received: message.sent,
+        generation: Some(0),
         body: Bytes::copy_from_slice(message.body.as_bytes()),
     })
 }
@@ -340,6 +351,7 @@ mod tests {
             stream: StreamName::new(&"s".repeat(STREAM_NAME_BYTES_MAX)).unwrap(),
             key: Some(IdempotencyKey::new(&"\"".repeat(KEY_BYTES_MAX)).unwrap()),
             received: Timestamp::from_micros(i64::MAX),
+            generation: Some(0),
             body: Bytes::from(vec![b'1'; 100]),
         };
         let key = format!("overflow/queue/{}/{}", document.id, "f".repeat(16));
@@ -354,6 +366,7 @@ mod tests {
             stream: StreamName::default(),
             key: None,
             received: Timestamp::from_micros(7),
+            generation: Some(0),
             body: Bytes::from_static(b"{}"),
         };
         let parcel = Parcel::new(&document);

@@ -1,8 +1,8 @@
 //! Dead letters: each has an item with all that is known of it, and one in the list of all.
 //!
 //! ```text
-//! l#ID / SHA256                the letter: stream, key, received_us, cause, detail, attempts,
-//!                              died_us, redriven_us, listed (its place in the list), and
+//! l#ID / SHA256                the letter: stream, key, received_us, generation, cause, detail,
+//!                              attempts, died_us, redriven_us, listed (its place in the list), and
 //!                              body or overflow
 //! letters / DIED#ID#SHA256     its place in the list, oldest first; stream, cause and class, so
 //!                              that a filter reads no letters in vain
@@ -66,6 +66,9 @@ impl Letter {
             set("key", text(key.as_str()));
         }
         set("received_us", number(letter.received.as_micros()));
+        if let Some(generation) = letter.generation {
+            set("generation", number(generation));
+        }
         set("cause", text(letter.cause.code()));
         set("detail", text(letter.cause.detail()));
         set("attempts", number(letter.attempts));
@@ -106,6 +109,7 @@ impl Letter {
                 Some(key) => Some(must(IdempotencyKey::new(key).ok(), item, "key")?),
             },
             received: moment(item, "received_us")?,
+            generation: find_number(item, "generation"),
             body: match &body {
                 Body::Here(body) => body.clone(),
                 Body::There(_) => bytes::Bytes::new(),

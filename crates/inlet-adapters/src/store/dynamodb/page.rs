@@ -170,19 +170,23 @@ async fn fetch(
     ids.sort_unstable();
     ids.dedup();
     let keys = ids.into_iter().map(Record::key).collect();
-    let mut found: HashMap<DocumentId, Stored> = HashMap::new();
+    let mut found: HashMap<DocumentId, (u64, Stored)> = HashMap::new();
     for item in store.table.get_many(keys).await? {
         let id = find_text(&item, "pk").and_then(|pk| pk.strip_prefix("d#")?.parse().ok());
-        if let (Some(id), Some(stored)) = (id, Record::read(&item)?.stored) {
-            found.insert(id, stored);
+        let record = Record::read(&item)?;
+        let generation = record.generation();
+        if let (Some(id), Some(stored)) = (id, record.stored) {
+            found.insert(id, (generation, stored));
         }
     }
     let mut fetched = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        let here = |stored: &&Stored| stored.lane == candidate.lane && stored.n == candidate.n;
-        let document = match found.get(&candidate.entry.id).filter(here) {
+        let id = candidate.entry.id;
+        let here =
+            |(_, stored): &&(u64, Stored)| stored.lane == candidate.lane && stored.n == candidate.n;
+        let document = match found.get(&id).filter(here) {
             None => None,
-            Some(stored) => store.document(candidate.entry.id, stored.clone()).await?,
+            Some((generation, stored)) => store.document(id, *generation, stored.clone()).await?,
         };
         fetched.push((candidate, document));
     }

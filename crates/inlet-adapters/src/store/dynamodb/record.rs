@@ -3,6 +3,7 @@
 //! ```text
 //! d#ID / d    rev          grows with every write; each write names the one it saw
 //!             erased_us    when the id was erased last
+//!             generation   which erasure of the table that was; none where it was not counted
 //!             letters      how many dead letters the id has
 //!             stream, received_us, stored_us, key, bytes, sha256, lane, n
 //!             body         the bytes, or
@@ -19,6 +20,7 @@ use inlet_core::document::{Document, IdempotencyKey, StoredDocument, StreamName,
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::persist::plan::Plan;
+use inlet_core::ports::EraseMark;
 
 use super::attributes::{
     Item, PK, binary, find_binary, find_number, find_text, key, must, number, text,
@@ -29,7 +31,7 @@ use super::attributes::{
 pub(super) struct Record {
     /// 0 where there is no item.
     pub(super) rev: u64,
-    pub(super) erased_us: Option<i64>,
+    pub(super) erased: Option<EraseMark>,
     pub(super) letters: u32,
     pub(super) stored: Option<Stored>,
 }
@@ -80,7 +82,25 @@ impl Body {
     }
 }
 
+/// The mark in an item, if it has one.
+pub(super) fn read_mark(item: &Item) -> Option<EraseMark> {
+    Some(EraseMark {
+        generation: find_number(item, "generation").unwrap_or(0),
+        at: Timestamp::from_micros(find_number(item, "erased_us")?),
+    })
+}
+
+pub(super) fn write_mark(mark: &EraseMark, item: &mut Item) {
+    item.insert("erased_us".to_owned(), number(mark.at.as_micros()));
+    item.insert("generation".to_owned(), number(mark.generation));
+}
+
 impl Record {
+    /// The generation of what is there under the id: that of its mark, which it came after.
+    pub(super) fn generation(&self) -> u64 {
+        self.erased.map_or(0, |mark| mark.generation)
+    }
+
     pub(super) fn key(id: DocumentId) -> Item {
         key(format!("d#{id}"), "d")
     }
@@ -105,7 +125,7 @@ impl Record {
         };
         Ok(Self {
             rev: must(find_number(item, "rev"), item, "rev")?,
-            erased_us: find_number(item, "erased_us"),
+            erased: read_mark(item),
             letters: find_number(item, "letters").unwrap_or(0),
             stored,
         })
@@ -115,11 +135,11 @@ impl Record {
         let mut item = Self::key(id);
         let mut set = |name: &str, value| drop(item.insert(name.to_owned(), value));
         set("rev", number(self.rev));
-        if let Some(erased_us) = self.erased_us {
-            set("erased_us", number(erased_us));
-        }
         if self.letters > 0 {
             set("letters", number(self.letters));
+        }
+        if let Some(mark) = &self.erased {
+            write_mark(mark, &mut item);
         }
         if let Some(stored) = &self.stored {
             stored.write(&mut item);
@@ -214,9 +234,12 @@ impl Stored {
     }
 
     /// The document with this body.
-    pub(super) fn with(self, id: DocumentId, body: Bytes) -> StoredDocument {
+    pub(super) fn with(self, id: DocumentId, generation: u64, body: Bytes) -> StoredDocument {
         let Self { stream, key, received, stored, .. } = self;
-        StoredDocument { document: Document { id, stream, key, received, body }, stored }
+        StoredDocument {
+            document: Document { id, stream, key, received, generation: Some(generation), body },
+            stored,
+        }
     }
 }
 

@@ -2,23 +2,23 @@
 
 use inlet_core::document::Timestamp;
 use inlet_core::id::DocumentId;
+use inlet_core::ports::Erasure;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::failure::Fault;
-use super::rows::Id;
+use super::rows::{self, Id};
 
 /// Held by every writer until it commits; see [`super::put`].
 const HOLD: &str = "SELECT last FROM inlet.positions WHERE one FOR UPDATE";
 
-/// Erases the document and the dead letters with that id, and notes it; whether anything was
-/// there. Commits.
+/// Erases the document and the dead letters with that id, and leaves the mark of it. Commits.
 pub(super) async fn erase(
     client: &Client,
     begin: &str,
     id: DocumentId,
     now: Timestamp,
-) -> Result<bool, Fault> {
+) -> Result<Erasure, Fault> {
     let sql = "
         WITH document AS (
             DELETE FROM inlet.documents WHERE id = $1
@@ -31,8 +31,10 @@ pub(super) async fn erase(
         ), mark AS (
             INSERT INTO inlet.erased AS e (id, erased_us) VALUES ($1, $2)
             ON CONFLICT (id) DO UPDATE SET erased_us = greatest(e.erased_us, excluded.erased_us)
+            RETURNING generation
         )
-        SELECT EXISTS (SELECT FROM document) OR EXISTS (SELECT FROM letters)";
+        SELECT EXISTS (SELECT FROM document) OR EXISTS (SELECT FROM letters), generation
+        FROM mark";
     let id = Id::from(id);
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&id, Type::UUID), (&now.as_micros(), Type::INT8)];
@@ -43,7 +45,7 @@ pub(super) async fn erase(
         client.query_typed_one(sql, &parameters),
         client.batch_execute("COMMIT"),
     )?;
-    Ok(row.try_get(0)?)
+    Ok(Erasure { was_there: row.try_get(0)?, generation: rows::count(&row, 1)? })
 }
 
 /// Notes on the dead letters with those ids that they were sent to the queue again. Commits.

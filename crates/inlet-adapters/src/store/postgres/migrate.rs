@@ -51,6 +51,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         phase: Phase::Expand,
         sql: include_str!("migrations/0003_weeks.sql"),
     },
+    Migration {
+        number: 4,
+        name: "erasures",
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0004_erasures.sql"),
+    },
 ];
 
 const CATALOG: &str = "

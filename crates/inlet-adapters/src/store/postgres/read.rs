@@ -31,7 +31,7 @@ pub(super) async fn in_transaction<T>(
 }
 
 pub(super) async fn get(client: &Client, id: DocumentId) -> Result<Option<StoredDocument>, Fault> {
-    let sql = format!("SELECT {DOCUMENT}, body FROM inlet.documents WHERE id = $1");
+    let sql = format!("SELECT {DOCUMENT}, body FROM inlet.documents AS d WHERE id = $1");
     let row = client.query_typed_opt(&sql, &[(&Id::from(id), Type::UUID)]).await?;
     row.as_ref().map(rows::document).transpose()
 }
@@ -42,7 +42,7 @@ pub(super) async fn find(client: &Client, id: DocumentId) -> Result<Option<Found
     let id = Id::from(id);
     let id: (&(dyn ToSql + Sync), Type) = (&id, Type::UUID);
     let letter = format!(
-        "SELECT {DEAD_LETTER}, body FROM inlet.dead_letters WHERE id = $1 ORDER BY position LIMIT 1"
+        "SELECT {DEAD_LETTER}, body FROM inlet.dead_letters AS d WHERE id = $1 ORDER BY position LIMIT 1"
     );
     let stored = "SELECT stream, received_us, stored_us, octet_length(body)::bigint
          FROM inlet.documents WHERE id = $1";
@@ -109,7 +109,7 @@ pub(super) async fn page(
             )
             .await?;
         let is_whole =
-            gathered.gather(&found, 6, rows::document, |stored| stored.document.body.len())?;
+            gathered.gather(&found, 7, rows::document, |stored| stored.document.body.len())?;
         if !is_whole || !is_timed {
             return Ok(gathered.page);
         }
@@ -193,7 +193,7 @@ pub(super) async fn dead_letters(
             ],
         )
         .await?;
-    gathered.gather(&found, 10, rows::dead_letter, |letter| letter.body.len())?;
+    gathered.gather(&found, 11, rows::dead_letter, |letter| letter.body.len())?;
     Ok(gathered.page)
 }
 
@@ -245,7 +245,7 @@ fn page_sql(columns: &str, table: &str, condition: &str) -> String {
              SELECT *, sum(octet_length(body)) OVER (ORDER BY position
                  ROWS UNBOUNDED PRECEDING) - octet_length(body) AS before
              FROM {table} WHERE {condition} ORDER BY position LIMIT $1
-         ) AS p ORDER BY position"
+         ) AS d ORDER BY position"
     )
 }
 

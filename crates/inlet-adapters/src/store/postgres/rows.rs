@@ -48,11 +48,13 @@ impl<'a> FromSql<'a> for Id {
     }
 }
 
-/// The columns that [`document`] reads, of `documents`, but for the body.
-pub(super) const DOCUMENT: &str = "position, id, stream, key, received_us, stored_us";
-/// The columns that [`dead_letter`] reads, of `dead_letters`, but for the body.
+/// The columns that [`document`] reads, of `documents` as `d`, but for the body.
+pub(super) const DOCUMENT: &str = "position, id, stream, key, received_us, stored_us, \
+     (SELECT e.generation FROM inlet.erased AS e WHERE e.id = d.id)";
+/// The columns that [`dead_letter`] reads, of `dead_letters` as `d`, but for the body.
 pub(super) const DEAD_LETTER: &str = "position, id, stream, key, received_us, cause, detail, \
-     attempts, died_us, redriven_us";
+     attempts, died_us, redriven_us, \
+     (SELECT e.generation FROM inlet.erased AS e WHERE e.id = d.id)";
 
 /// A document of the columns of [`DOCUMENT`] and then its body.
 pub(super) fn document(row: &Row) -> Result<StoredDocument, Fault> {
@@ -61,7 +63,8 @@ pub(super) fn document(row: &Row) -> Result<StoredDocument, Fault> {
         stream: stream(row, 2)?,
         key: key(row, 3)?,
         received: moment(row, 4)?,
-        body: body(row, 6)?,
+        generation: generation(row, 6)?,
+        body: body(row, 7)?,
     };
     Ok(StoredDocument { document, stored: moment(row, 5)? })
 }
@@ -74,12 +77,19 @@ pub(super) fn dead_letter(row: &Row) -> Result<DeadLetter, Fault> {
         stream: stream(row, 2)?,
         key: key(row, 3)?,
         received: moment(row, 4)?,
-        body: body(row, 10)?,
+        generation: generation(row, 10)?,
+        body: body(row, 11)?,
         cause: Cause::from_parts(row.try_get(5)?, row.try_get(6)?),
         attempts: u32::try_from(attempts).map_err(|_| Fault::Damaged("attempts"))?,
         died: moment(row, 8)?,
         redriven: row.try_get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
     })
+}
+
+/// The generation of what is there under an id: that of the id's mark, which it came after.
+fn generation(row: &Row, column: usize) -> Result<Option<u64>, Fault> {
+    let mark: Option<i64> = row.try_get(column)?;
+    u64::try_from(mark.unwrap_or(0)).map(Some).map_err(|_| Fault::Damaged("generation"))
 }
 
 pub(super) fn stream(row: &Row, column: usize) -> Result<StreamName, Fault> {

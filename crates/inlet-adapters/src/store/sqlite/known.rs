@@ -1,5 +1,7 @@
 //! The states of ids.
 
+use std::collections::HashMap;
+
 use inlet_core::document::BodyHash;
 use inlet_core::id::DocumentId;
 use inlet_core::persist::plan::{KnownIds, Plan};
@@ -29,7 +31,8 @@ impl<'a> States<'a> {
             letters: connection.prepare_cached(
                 "SELECT body_sha256, attempts FROM dead_letters WHERE id = ?1 ORDER BY position",
             )?,
-            mark: connection.prepare_cached("SELECT erased_us FROM erased WHERE id = ?1")?,
+            mark: connection
+                .prepare_cached("SELECT generation, erased_us FROM erased WHERE id = ?1")?,
         })
     }
 
@@ -64,7 +67,7 @@ impl<'a> States<'a> {
         }
         self.mark
             .query_row([id.as_bytes()], |row| {
-                Ok(EraseMark { generation: 0, at: rows::moment(row, 0)? })
+                Ok(EraseMark { generation: rows::count(row, 0)?, at: rows::moment(row, 1)? })
             })
             .optional()
     }
@@ -89,6 +92,28 @@ pub(super) fn known(
         }
     }
     Ok(found)
+}
+
+/// The marks of those of `ids` that were erased.
+pub(super) fn marks(
+    connection: &Connection,
+    ids: &[DocumentId],
+) -> rusqlite::Result<HashMap<DocumentId, EraseMark>> {
+    let mut states = States::open(connection)?;
+    let mut marks = HashMap::new();
+    for id in ids {
+        if let Some(mark) = states.mark(*id)? {
+            marks.insert(*id, mark);
+        }
+    }
+    Ok(marks)
+}
+
+/// How many erasures there were.
+pub(super) fn erasures(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(max(generation), 1), 0) FROM erased")?
+        .query_row([], |row| rows::count(row, 0))
 }
 
 /// The states that differ from those that the plan rests on.

@@ -9,11 +9,11 @@ use rusqlite::Row;
 use super::failure::damaged;
 
 /// The columns that [`document`] reads, of `documents` as `d` and `streams` as `s`.
-pub(super) const DOCUMENT: &str =
-    "d.position, d.id, s.name, d.key, d.received_us, d.body, d.stored_us";
+pub(super) const DOCUMENT: &str = "d.position, d.id, s.name, d.key, d.received_us, d.body, \
+     (SELECT generation FROM erased e WHERE e.id = d.id), d.stored_us";
 /// The columns that [`dead_letter`] reads, of `dead_letters` as `d` and `streams` as `s`.
 pub(super) const DEAD_LETTER: &str = "d.position, d.id, s.name, d.key, d.received_us, d.body, \
-     d.cause, d.detail, d.attempts, d.died_us, d.redriven_us";
+     (SELECT generation FROM erased e WHERE e.id = d.id), d.cause, d.detail, d.attempts, d.died_us, d.redriven_us";
 
 pub(super) fn document(row: &Row<'_>) -> rusqlite::Result<StoredDocument> {
     let document = Document {
@@ -21,23 +21,25 @@ pub(super) fn document(row: &Row<'_>) -> rusqlite::Result<StoredDocument> {
         stream: stream(row, 2)?,
         key: key(row, 3)?,
         received: moment(row, 4)?,
+        generation: generation(row, 6)?,
         body: body(row, 5)?,
     };
-    Ok(StoredDocument { document, stored: moment(row, 6)? })
+    Ok(StoredDocument { document, stored: moment(row, 7)? })
 }
 
 pub(super) fn dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
-    let (code, detail) = (row.get_ref(6)?.as_str()?, row.get_ref(7)?.as_str()?);
+    let (code, detail) = (row.get_ref(7)?.as_str()?, row.get_ref(8)?.as_str()?);
     Ok(DeadLetter {
         id: id(row, 1)?,
         stream: stream(row, 2)?,
         key: key(row, 3)?,
         received: moment(row, 4)?,
+        generation: generation(row, 6)?,
         body: body(row, 5)?,
         cause: Cause::from_parts(code, detail),
-        attempts: row.get(8)?,
-        died: moment(row, 9)?,
-        redriven: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
+        attempts: row.get(9)?,
+        died: moment(row, 10)?,
+        redriven: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros),
     })
 }
 
@@ -57,6 +59,12 @@ pub(super) fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp
 /// A number that is never negative.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| damaged("a count"))
+}
+
+/// The generation of what is there under an id: that of the id's mark, which it came after.
+fn generation(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    let mark: Option<i64> = row.get(column)?;
+    u64::try_from(mark.unwrap_or(0)).map(Some).map_err(|_| damaged("generation"))
 }
 
 fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<IdempotencyKey>> {

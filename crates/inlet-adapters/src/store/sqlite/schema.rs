@@ -6,7 +6,7 @@
 //! | `spans` | for each run of positions the earliest and latest `received_us` in it, so that a time range is found without an index that every insert would pay for, and though clocks jump |
 //! | `streams` | the names of streams, with their figures |
 //! | `dead_letters` | a row a dead letter, one for each id and body |
-//! | `erased` | ids that were erased, and when |
+//! | `erased` | the marks of ids that were erased: which erasure of the store it was (`generation`; 0 for those of versions that did not count), and when |
 //! | `cursors` | how far each log is stored |
 //! | `identity` | one row: the identity of this store, which logs record |
 //! | `tally_weeks` | the weeks whose tallies changed, how often, and up to where they are summarized |
@@ -116,8 +116,11 @@ CREATE TABLE IF NOT EXISTS identity (
 ) STRICT;
 ";
 
-/// Added later as well.
-const TALLY_WEEKS: &str = "
+/// What was added to the format later, by what tells that a file has it, and how it is added.
+const ADDED: [(&str, &str); 2] = [
+    (
+        "tally_zones",
+        "
 CREATE TABLE IF NOT EXISTS tally_weeks (
     week TEXT PRIMARY KEY,
     revision INTEGER NOT NULL,
@@ -130,7 +133,26 @@ CREATE TABLE IF NOT EXISTS tally_zones (
     bytes INTEGER NOT NULL,
     PRIMARY KEY (day, zone)
 ) STRICT, WITHOUT ROWID;
-";
+",
+    ),
+    // An older binary beside this one erases without a number; the triggers give it the next one.
+    (
+        "erased_again",
+        "
+ALTER TABLE erased ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX erased_by_generation ON erased (generation);
+CREATE TRIGGER erased_first AFTER INSERT ON erased WHEN new.generation = 0 BEGIN
+    UPDATE erased SET generation = 1 + max((SELECT max(generation) FROM erased), 1)
+    WHERE id = new.id;
+END;
+CREATE TRIGGER erased_again AFTER UPDATE OF erased_us ON erased
+WHEN new.generation = old.generation BEGIN
+    UPDATE erased SET generation = 1 + max((SELECT max(generation) FROM erased), 1)
+    WHERE id = new.id;
+END;
+",
+    ),
+];
 
 /// Opens the file for writing, and makes it and its directory where there is none.
 pub(super) fn open(
@@ -243,23 +265,29 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+fn has(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([name])
 }
 
 /// Adds what a file of an older binary lacks.
 fn expand(connection: &mut Connection) -> rusqlite::Result<()> {
-    if has_table(connection, "tally_zones")? {
-        return Ok(());
+    for (name, sql) in ADDED {
+        if has(connection, name)? {
+            continue;
+        }
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have been faster.
+        if !has(&tx, name)? {
+            tx.execute_batch(sql)?;
+        }
+        tx.commit()?;
     }
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(TALLY_WEEKS)?;
-    tx.commit()
+    Ok(())
 }
 
 /// Gives the file an identity where it has none.
 fn identify(connection: &mut Connection) -> rusqlite::Result<()> {
-    if has_table(connection, "identity")? {
+    if has(connection, "identity")? {
         return Ok(());
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -8,7 +8,7 @@ use inlet_core::document::Timestamp;
 use inlet_core::failure::Failure;
 use inlet_core::id::DocumentId;
 use inlet_core::persist::plan::Plan;
-use inlet_core::ports::Written;
+use inlet_core::ports::{Erasure, Written};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use super::known;
 use super::put::{self, Put};
 use super::reserve::Reserve;
 use super::streams::StreamIds;
-use super::tallies;
+use super::tallies::{self, signed};
 use crate::files::Place;
 
 /// Where the answer to a command goes. A caller that no longer waits is no fault.
@@ -27,7 +27,7 @@ type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 /// What the thread is asked to do.
 pub(super) enum Command {
     Write { plan: Arc<Plan>, reply: Reply<Written> },
-    Erase { id: DocumentId, now: Timestamp, reply: Reply<bool> },
+    Erase { id: DocumentId, now: Timestamp, reply: Reply<Erasure> },
     MarkRedriven { ids: Vec<DocumentId>, now: Timestamp, reply: Reply<()> },
     MarkSummarized { week: Week, revision: u64, reply: Reply<()> },
     Close { reply: Reply<()> },
@@ -71,7 +71,7 @@ impl Writer {
                 Command::Write { plan, reply } => drop(reply.send(self.write_plan(&plan))),
                 Command::Erase { id, now, reply } => {
                     let result = self.write("erase from", |tx, _| erase(tx, id, now));
-                    self.wal_holds_erased |= matches!(result, Ok(true));
+                    self.wal_holds_erased |= result.as_ref().is_ok_and(|done| done.was_there);
                     drop(reply.send(result));
                 }
                 Command::MarkRedriven { ids, now, reply } => {
@@ -188,12 +188,11 @@ impl Writer {
     }
 }
 
-/// Erases the document and the dead letters with that id, and notes it.
-fn erase(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Result<bool> {
-    let id = id.as_bytes();
+/// Erases the document and the dead letters with that id, and leaves the mark of it.
+fn erase(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Result<Erasure> {
     let erased: Option<(i64, i64)> = tx
         .prepare_cached("DELETE FROM documents WHERE id = ?1 RETURNING stream_id, length(body)")?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if let Some((stream_id, bytes)) = erased {
         tx.prepare_cached(
@@ -201,13 +200,16 @@ fn erase(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Resu
         )?
         .execute([stream_id, bytes])?;
     }
-    let letters = tx.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([id])?;
+    let letters =
+        tx.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([id.as_bytes()])?;
+    let generation = known::erasures(tx)? + 1;
     tx.prepare_cached(
-        "INSERT INTO erased (id, erased_us) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET erased_us = max(erased_us, excluded.erased_us)",
+        "INSERT INTO erased (id, erased_us, generation) VALUES (?1, ?2, ?3)
+         ON CONFLICT (id) DO UPDATE SET erased_us = max(erased_us, excluded.erased_us),
+             generation = excluded.generation",
     )?
-    .execute(params![id, now.as_micros()])?;
-    Ok(erased.is_some() || letters > 0)
+    .execute(params![id.as_bytes(), now.as_micros(), signed(generation)?])?;
+    Ok(Erasure { was_there: erased.is_some() || letters > 0, generation })
 }
 
 fn mark_redriven(tx: &Transaction<'_>, id: DocumentId, now: Timestamp) -> rusqlite::Result<()> {

@@ -1,9 +1,10 @@
 //! The schema: who makes it, who may only read and write.
 
 use inlet_adapters::store::{Password, PostgresOptions, PostgresStore};
+use inlet_core::document::Document;
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Batch, Outcome, Store};
-use inlet_testkit::sample::{NOW, PutBatch, batch, cursor, document, document_with, id};
+use inlet_testkit::sample::{NOW, PutBatch, after, batch, cursor, document, document_with, id};
 
 use super::database::Database;
 
@@ -70,7 +71,7 @@ async fn a_role_that_was_granted_reads_and_writes_and_can_change_nothing_else() 
     let mut whole = batch([document(1), document(2), document_with(1, "[2]")]);
     whole.cursor = Some(cursor("log", 1, 2));
     store.put_batch(Batch { ..whole }).await.unwrap();
-    assert!(store.erase(id(2), NOW).await.unwrap());
+    assert!(store.erase(id(2), NOW).await.unwrap().was_there);
     store.mark_redriven(&[id(1)], NOW).await.unwrap();
     assert_eq!(store.streams().await.unwrap()[0].documents, 1);
     let migrated = PostgresStore::migrate_contract(&url, &options).await;
@@ -140,4 +141,50 @@ async fn a_role_that_may_make_no_schema_migrates_the_one_that_an_administrator_m
     let store = PostgresStore::open(&url, &options).await.unwrap();
     assert_eq!(store.put_batch(batch([document(1)])).await.unwrap(), [Outcome::Stored]);
     assert_eq!(PostgresStore::migrate(&url, &options).await.unwrap().applied, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_erasure_by_an_older_binary_beside_this_one_is_counted() {
+    let database = Database::new().await;
+    let store = database.try_open().await.unwrap();
+    store.put_batch(batch([document(1)])).await.unwrap();
+    store.erase(id(2), NOW).await.unwrap();
+    let older = format!(
+        "WITH gone AS (DELETE FROM inlet.documents WHERE id = '{0}')
+         INSERT INTO inlet.erased AS e (id, erased_us) VALUES ('{0}', {1})
+         ON CONFLICT (id) DO UPDATE SET erased_us = greatest(e.erased_us, excluded.erased_us)",
+        id(1),
+        NOW.as_micros()
+    );
+    for _ in 0..2 {
+        let erasures = store.erasures().await.unwrap();
+        database.execute(&older).await;
+        let mark = store.marks(&[id(1)]).await.unwrap()[&id(1)];
+        assert!(mark.generation > erasures);
+        assert_eq!(store.erasures().await.unwrap(), mark.generation);
+        let ahead = Document { received: after(99_000_000), ..document(1) };
+        assert_eq!(store.put_batch(batch([ahead])).await.unwrap(), [Outcome::Erased]);
+    }
+}
+
+#[tokio::test]
+async fn marks_from_before_erasures_were_counted_are_told_by_their_moment() {
+    let database = Database::new().await;
+    database
+        .execute(&format!(
+            "ALTER TABLE inlet.erased DISABLE TRIGGER count_erasure;
+             INSERT INTO inlet.erased (id, erased_us) VALUES ('{}', {});
+             ALTER TABLE inlet.erased ENABLE TRIGGER count_erasure;",
+            id(1),
+            NOW.as_micros()
+        ))
+        .await;
+    let store = database.try_open().await.unwrap();
+    assert_eq!(store.erasures().await.unwrap(), 1);
+    let sent = |received| Document { received, ..document(1) };
+    let outcomes = store.put_batch(batch([sent(NOW), sent(after(9_000_000))])).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Erased, Outcome::Stored]);
+    assert!(store.erase(id(1), NOW).await.unwrap().generation > 1);
+    let outcomes = store.put_batch(batch([sent(after(9_000_001))])).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Erased]);
 }

@@ -18,6 +18,7 @@ pub(super) fn undecodable(n: u64) -> DeadLetter {
         stream: stream("default"),
         key: None,
         received: NOW,
+        generation: Some(0),
         body: Bytes::from_static(b"\x00\xffno document"),
         cause: Cause::Undecodable("the envelope ends after 1 bytes".into()),
         attempts: 1,

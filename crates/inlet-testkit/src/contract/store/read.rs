@@ -122,7 +122,7 @@ pub async fn store_7_a_cursor_never_skips_a_document_stored_after_the_last_one_w
     store.put_batch(batch((1..=3).map(document))).await.unwrap();
     let page = store.page(&PageQuery { limit: 10, ..PageQuery::default() }).await.unwrap();
     for n in [3, 2, 1] {
-        assert!(store.erase(id(n), NOW).await.unwrap());
+        assert!(store.erase(id(n), NOW).await.unwrap().was_there);
     }
     for store in [store, fixture.open().await] {
         let n = 4 + all(&*store).await.len() as u64;
