@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn a_certificate_made_while_the_clock_was_ahead_is_made_again_once_it_is_set_right() {
-        let directory = tempfile::tempdir().unwrap();
         let names = names(&[]);
         for ahead in [2, 40, 3_650] {
+            let directory = tempfile::tempdir().unwrap();
             self_signed(directory.path(), &names, later(ahead)).unwrap();
             assert!(self_signed(directory.path(), &names, NOW).unwrap().1, "{ahead} days ahead");
             assert!(!self_signed(directory.path(), &names, NOW).unwrap().1);

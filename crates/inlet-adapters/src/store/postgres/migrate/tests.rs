@@ -60,7 +60,9 @@ async fn expand(client: &Client, migrations: &[Migration]) -> MigrateReport {
 async fn refused(client: &Client, migrations: &[Migration], phase: Phase) -> String {
     let unfit = run(client, migrations, phase, LIMITS).await.unwrap_err();
     client.batch_execute("ROLLBACK").await.unwrap();
-    let Unfit::Refused(reason, _) = unfit else { panic!("{unfit:?}") };
+    let (Unfit::Refused(reason, _) | Unfit::Missing(reason, _)) = unfit else {
+        panic!("{unfit:?}")
+    };
     reason
 }
 
