@@ -21,9 +21,13 @@
 //! | `end` | last | `documents`, `dead_letters`: how many lines of each there were |
 //!
 //! Moments are RFC 3339 in UTC with microseconds. `key` and `redriven` are left out where there
-//! is none. By `generation` a restore into the same store tells what was erased since. The body is `body`, a JSON string of exactly the document's bytes; where these are
-//! not UTF-8, as those of a dead letter need not be, it is `body_hex`, their hexadecimal digits.
+//! is none. By `generation` a restore into the same store tells what was erased since. The
+//! body is `body`, a JSON string of exactly the document's bytes; where these are not UTF-8, as
+//! those of a dead letter need not be, it is `body_hex`, their hexadecimal digits.
 //! Members may be added without a new version; a reader skips those it does not know.
+//!
+//! It holds the documents that were stored when it began with them, and none that came later: it
+//! ends, however fast they come.
 //!
 //! Dead letters come before documents, because a dead letter that is redriven while the backup
 //! is made becomes a document behind the place where documents are read: in this order it is in

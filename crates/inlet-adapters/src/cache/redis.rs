@@ -268,6 +268,8 @@ impl Shared {
                 FailureKind::Denied,
                 "is it a port with TLS? rediss://HOST?ca=FILE names the authority to trust",
             )
+        } else if trouble.is_refusal() {
+            (FailureKind::Refused, "check --cache; the store is asked meanwhile")
         } else {
             (FailureKind::Unavailable, "the store is asked meanwhile")
         };

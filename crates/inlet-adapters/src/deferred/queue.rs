@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use inlet_core::document::Document;
 use inlet_core::failure::{Failure, FailureKind};
 use inlet_core::health::{Part, State};
-use inlet_core::ports::{BatchLimit, Delivery, Depth, Outcome, Queue};
+use inlet_core::id::DocumentId;
+use inlet_core::ports::{BatchLimit, Damaged, Delivery, Depth, Outcome, Queue};
 
 use super::reports::Direction::{Read, Write};
 use super::reports::Reports;
@@ -54,5 +55,10 @@ impl Queue for Deferred<dyn Queue> {
     async fn depth(&self) -> Result<Depth, Failure> {
         let queue = self.opened()?;
         self.seen(Read, &queue, queue.depth().await)
+    }
+
+    async fn damaged(&self, id: DocumentId) -> Result<Option<Damaged>, Failure> {
+        let queue = self.opened()?;
+        self.seen(Read, &queue, queue.damaged(id).await)
     }
 }

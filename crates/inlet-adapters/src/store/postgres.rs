@@ -277,8 +277,10 @@ impl Store for PostgresStore {
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
         const ATTEMPTED: &str = "read a page from";
         let after = self.position(query.after.as_deref())?;
+        let until = query.until.as_deref().map(|until| self.position(Some(until))).transpose()?;
+        let behind = (after, until.unwrap_or(i64::MAX));
         let session = self.session(ATTEMPTED).await?;
-        let page = read::page(&session, query, after);
+        let page = read::page(&session, query, behind);
         let found = self.bounded(read::in_transaction(&session, &self.begin_reading, page)).await;
         self.done(session, ATTEMPTED, found).await
     }

@@ -166,8 +166,10 @@ impl Store for SqliteStore {
 
     async fn page(&self, query: &PageQuery) -> Result<Page<StoredDocument>, Failure> {
         let after = self.position(query.after.as_deref())?;
+        let until = query.until.as_deref().map(|until| self.position(Some(until))).transpose()?;
+        let behind = (after, until.unwrap_or(i64::MAX));
         let query = query.clone();
-        self.readers.read("read a page from", move |tx| read::page(tx, &query, after)).await
+        self.readers.read("read a page from", move |tx| read::page(tx, &query, behind)).await
     }
 
     async fn cursor_of_last(

@@ -50,6 +50,8 @@ pub(super) struct BackupStream<'a> {
     /// Where the page before ended, and whether it was the last one.
     after: Option<String>,
     last_page: bool,
+    /// Where the documents ended when they began to be read: under load there is always more.
+    until: Option<String>,
     page_items: u64,
     line: Vec<u8>,
     line_at: usize,
@@ -87,6 +89,7 @@ impl<'a> BackupStream<'a> {
             documents: VecDeque::new(),
             after: None,
             last_page: false,
+            until: None,
             page_items: PAGE_ITEMS_FIRST,
             line: Vec::new(),
             line_at: 0,
@@ -157,8 +160,9 @@ impl<'a> BackupStream<'a> {
             return self.put(&Line::of_dead_letter(&letter));
         }
         if self.last_page {
-            (self.stage, self.after, self.last_page) = (Stage::Documents, None, false);
-            self.page_items = PAGE_ITEMS_FIRST;
+            (self.after, self.last_page, self.page_items) = (None, false, PAGE_ITEMS_FIRST);
+            self.until = self.store.cursor_of_last(None, 0).await?;
+            self.stage = if self.until.is_some() { Stage::Documents } else { Stage::End };
             return Ok(());
         }
         let (filter, limit) = (DeadLetterFilter::default(), self.limit());
@@ -181,8 +185,8 @@ impl<'a> BackupStream<'a> {
             return Ok(());
         }
         // No bound in time: a document from a clock that ran ahead belongs to the backup too.
-        let query =
-            PageQuery { limit: self.limit(), after: self.after.take(), ..PageQuery::default() };
+        let (after, until) = (self.after.take(), self.until.clone());
+        let query = PageQuery { limit: self.limit(), after, until, ..PageQuery::default() };
         let page = self.store.page(&query).await?;
         self.size_next_page(page.items.iter().map(|stored| stored.document.body.len()));
         self.last_page = !page.more;

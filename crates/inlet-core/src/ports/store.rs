@@ -262,6 +262,10 @@ pub struct PageQuery {
     pub limit: usize,
     /// Where the page before ended: its [`Page::next`], as it was.
     pub after: Option<String>,
+    /// None of those that came behind this cursor, which
+    /// [`cursor_of_last`](Store::cursor_of_last) gave for none: what comes while pages are read is
+    /// left out, so that reading ends.
+    pub until: Option<String>,
 }
 
 /// A page of documents.
@@ -388,7 +392,8 @@ pub struct TallyWeek {
 ///     `tally_weeks` has every week whose tallies changed, however old it is, with a number that
 ///     grows with each change and what was noted of it last.
 /// 15. `cursor_of_last` gives a cursor behind which `page` has the newest documents of the stream,
-///     as many as were asked for, or all where there are fewer; for none, what is still to come.
+///     as many as were asked for, or all where there are fewer; for none, what is still to come,
+///     and `page` until there gives nothing of that.
 /// 16. `ids` gives the ids of documents that begin so. An engine that keeps no order of ids finds
 ///     those that were made without a key, by their time.
 /// 17. `erasures` and `marks` give what every `erase` that returned has left, whoever erased. What

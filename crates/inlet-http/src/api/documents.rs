@@ -123,6 +123,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Handled {
         to: moment(&query, "to")?,
         limit: 0,
         after: query.cursor()?,
+        until: None,
     };
     if let Some(last) = query.get("last") {
         check_alone(&query, "last", &["stream"])?;

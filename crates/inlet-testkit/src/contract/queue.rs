@@ -47,6 +47,7 @@ macro_rules! queue_contract {
             queue_7_receive_wakes_for_what_comes_while_it_waits,
             queue_8_a_send_dropped_half_way_loses_nothing_that_was_acknowledged,
             queue_8_a_receive_dropped_half_way_loses_nothing,
+            queue_9_what_is_whole_is_not_known_as_damaged,
             queue_10_depth_has_the_oldest_document_until_it_is_settled,
         }
     };
@@ -223,6 +224,24 @@ pub async fn queue_10_depth_has_the_oldest_document_until_it_is_settled(
         settle(&*queue, &delivery).await;
         assert_eq!(oldest(&*queue).await, next);
     }
+}
+
+/// Nothing that waits, is being delivered or was settled is known as damaged, and nothing that
+/// never was there. What damage does is tested where it can be caused.
+pub async fn queue_9_what_is_whole_is_not_known_as_damaged(fixture: &dyn QueueFixture) {
+    let queue = fixture.open().await;
+    let documents = [document(1), document(2)];
+    queue.send(&documents).await.unwrap();
+    let damaged = async |queue: &dyn Queue| {
+        for id in [documents[0].id, documents[1].id, document(3).id] {
+            assert_eq!(queue.damaged(id).await.unwrap(), None);
+        }
+    };
+    damaged(&*queue).await;
+    let delivery = queue.receive(limit(1)).await.unwrap();
+    damaged(&*queue).await;
+    queue.settle(&delivery, &[Outcome::Stored]).await.unwrap();
+    damaged(&*queue).await;
 }
 
 /// With nothing to give, `receive` gives nothing.

@@ -247,7 +247,8 @@ impl Store for MemoryStore {
                 && query.from.is_none_or(|from| document.received >= from)
                 && query.to.is_none_or(|to| document.received < to)
         };
-        page(&state.documents, query.after.as_deref(), query.limit, matches)
+        let bounds = (query.after.as_deref(), query.until.as_deref());
+        page(&state.documents, bounds, query.limit, matches)
     }
 
     async fn cursor_of_last(
@@ -310,7 +311,7 @@ impl Store for MemoryStore {
         limit: usize,
         after: Option<&str>,
     ) -> Result<Page<DeadLetter>, Failure> {
-        page(&self.state().dead, after, limit, |letter| filter.matches(letter))
+        page(&self.state().dead, (after, None), limit, |letter| filter.matches(letter))
     }
 
     async fn mark_redriven(&self, ids: &[DocumentId], now: Timestamp) -> Result<(), Failure> {
@@ -372,15 +373,19 @@ impl Store for MemoryStore {
 
 fn page<T: Clone>(
     all: &BTreeMap<u64, T>,
-    after: Option<&str>,
+    (after, until): (Option<&str>, Option<&str>),
     limit: usize,
     matches: impl Fn(&T) -> bool,
 ) -> Result<Page<T>, Failure> {
-    let position = after.map_or(Ok(0), str::parse::<u64>).map_err(|error| {
-        Failure::new(FailureKind::Refused, "read the page's cursor", after.unwrap_or_default())
-            .because(error)
-    })?;
-    let mut found = all.range(position + 1..).filter(|(_, item)| matches(item));
+    let position = |cursor: Option<&str>, default| {
+        cursor.map_or(Ok(default), str::parse::<u64>).map_err(|error| {
+            Failure::new(FailureKind::Refused, "read the page's cursor", cursor.unwrap_or_default())
+                .because(error)
+        })
+    };
+    let (from, until) = (position(after, 0)?, position(until, u64::MAX)?);
+    let mut found =
+        all.range(from + 1..).take_while(|(at, _)| **at <= until).filter(|(_, item)| matches(item));
     let items: Vec<_> = found.by_ref().take(limit).collect();
     let next = items.last().map(|(position, _)| position.to_string());
     Ok(Page {

@@ -13,6 +13,7 @@ const SUITES: [(&str, &str, &str); 5] = [
             include_str!("../../src/contract/store/known.rs"),
             include_str!("../../src/contract/store/weeks.rs"),
             include_str!("../../src/contract/store/count.rs"),
+            include_str!("../../src/contract/store/last.rs"),
         ),
         include_str!("../../../inlet-core/src/ports/store.rs"),
     ),

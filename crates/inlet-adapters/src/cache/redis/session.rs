@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    ServerErrorKind,
+};
 
 use super::owed::Debt;
 
@@ -58,6 +61,12 @@ impl Trouble {
         let Self::Said(error) = self else { return false };
         error.kind() == ErrorKind::AuthenticationFailed
             || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+    }
+
+    /// Whether the server took the request for one that can't be.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self::Said(error) = self else { return false };
+        error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
     }
 
     /// Whether the server's keys are on several servers.

@@ -372,7 +372,7 @@ mod tests {
         let parcel = Parcel::new(&document);
         let written = write(&[&parcel]);
         let alone = written.body.len() + bytes_of(&written.attributes);
-        assert_eq!(alone, 2 + (8 + 6 + 36) + (12 + 6 + 7) + (17 + 6 + 1));
+        assert_eq!(alone, 2 + (8 + 6 + 36) + (12 + 6 + 7) + (17 + 6 + 1) + (16 + 6 + 1));
         let written = write(&[&parcel, &parcel]);
         let shared = written.body.len() + bytes_of(&written.attributes);
         assert!(alone <= parcel.bytes() && shared <= 2 * parcel.bytes());

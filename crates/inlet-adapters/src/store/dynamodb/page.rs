@@ -218,13 +218,14 @@ impl<'a> Readers<'a> {
         places: &Places,
     ) -> Result<Self, Failure> {
         let range = Range { partition: LANES_KEY.to_owned(), ..Range::default() };
+        let until = query.until.as_deref().map(Places::read).transpose()?;
         let mut lanes = Vec::new();
         for item in store.table.query_all(range).await? {
             let (lane, head): (u8, Head) = Head::read(&item)?;
             let place = places.of(lane);
-            let mut reader =
-                Reader { lane, place, end: head.next, spans: VecDeque::new(), chapters: None };
-            if place.0 < head.next && (query.from.is_some() || query.to.is_some()) {
+            let end = until.as_ref().map_or(head.next, |until| head.next.min(until.of(lane).0));
+            let mut reader = Reader { lane, place, end, spans: VecDeque::new(), chapters: None };
+            if place.0 < end && (query.from.is_some() || query.to.is_some()) {
                 reader.chapters = Some(chapters(store, query, &reader).await?);
             }
             lanes.push(reader);
@@ -284,6 +285,9 @@ impl Reader {
                 let first = chapter * CHAPTER_SPANS;
                 if first > self.place.0 {
                     self.place = (first, 0);
+                    if first >= self.end {
+                        return Ok(());
+                    }
                 }
                 last = last.min(first + CHAPTER_SPANS - 1);
             }

@@ -73,7 +73,7 @@ pub(super) async fn find(client: &Client, id: DocumentId) -> Result<Option<Found
 pub(super) async fn page(
     client: &Client,
     query: &PageQuery,
-    after: i64,
+    (after, until): (i64, i64),
 ) -> Result<Page<StoredDocument>, Fault> {
     let mut gathered = Gathered::new(query.limit, query.after.clone());
     let from = query.from.map_or(i64::MIN, Timestamp::as_micros);
@@ -88,6 +88,7 @@ pub(super) async fn page(
             None if is_timed => return Ok(gathered.page),
             None => (after.saturating_add(1), i64::MAX),
         };
+        let last = last.min(until);
         let sql = page_sql(
             DOCUMENT,
             "inlet.documents",
@@ -110,7 +111,7 @@ pub(super) async fn page(
             .await?;
         let is_whole =
             gathered.gather(&found, 7, rows::document, |stored| stored.document.body.len())?;
-        if !is_whole || !is_timed {
+        if !is_whole || !is_timed || last == until {
             return Ok(gathered.page);
         }
         after = last;

@@ -63,7 +63,7 @@ pub(super) fn find(connection: &Connection, id: DocumentId) -> rusqlite::Result<
 pub(super) fn page(
     connection: &Connection,
     query: &PageQuery,
-    after: i64,
+    (after, until): (i64, i64),
 ) -> rusqlite::Result<Page<StoredDocument>> {
     let mut gathered = Gathered::new(query.limit, query.after.clone());
     let stream_id: Option<i64> = match &query.stream {
@@ -94,6 +94,7 @@ pub(super) fn page(
             None if timed => return Ok(gathered.page),
             None => (after.saturating_add(1), i64::MAX),
         };
+        let last = last.min(until);
         let whole = gathered.gather(
             connection,
             &sql,
@@ -101,7 +102,7 @@ pub(super) fn page(
             rows::document,
             |stored| stored.document.body.len(),
         )?;
-        if !whole || !timed {
+        if !whole || !timed || last == until {
             return Ok(gathered.page);
         }
         after = last;

@@ -1,9 +1,26 @@
-use inlet_adapters::cache::RedisCache;
-use inlet_core::failure::FailureKind;
-use inlet_core::ports::Cache;
+use std::sync::Arc;
+
+use inlet_adapters::cache::{RedisCache, RedisOptions};
+use inlet_core::health::{Health, State};
+use inlet_core::ports::{Cache, SystemClock};
 use inlet_testkit::server::{Server, ServerKind};
 
 use super::{Fixture, patient, put_until_it_is_there};
+
+/// Every word of why the cache at `url` can't be used: the start is refused, or goes on and the
+/// health board says so.
+async fn told(url: &str) -> String {
+    let health = Health::new(Arc::new(SystemClock));
+    let part = Some(Arc::new(health.part("cache")));
+    match RedisCache::open(url, &RedisOptions { part, ..patient() }).await {
+        Err(failure) => format!("{failure:?} {failure} {:?}", failure.hint_text()),
+        Ok(cache) => {
+            assert_eq!(cache.get("a").await, None);
+            assert_eq!(health.state(), State::Degraded);
+            format!("{:?}", health.parts())
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_server_that_is_away_at_the_start_is_no_failure_and_is_found_when_it_comes() {
@@ -27,10 +44,8 @@ async fn a_wrong_password_user_or_database_is_refused_without_showing_it() {
         (format!("redis://:right@127.0.0.1:{port}/99"), "check --cache"),
         (format!("redis://:s3cret@127.0.0.1:{port}/x"), "redis://:PASSWORD@HOST"),
     ] {
-        let failure = RedisCache::open(&url, &patient()).await.unwrap_err();
-        assert_eq!(failure.kind(), FailureKind::Refused, "{failure:?}");
-        assert!(failure.hint_text().unwrap().contains(hint), "{failure:?}");
-        let shown = format!("{failure} {failure:?}");
+        let shown = told(&url).await;
+        assert!(shown.contains(hint), "{shown}");
         assert!(!shown.contains("s3cret") && !shown.contains("right"), "{shown}");
     }
     let right = format!("redis://:right@127.0.0.1:{port}/1");
@@ -52,9 +67,8 @@ async fn a_user_who_may_touch_no_more_than_it_needs_can_be_the_cache() {
     assert_eq!(cache.get("a").await, None);
 
     fixture.tell::<()>(&["ACL", "SETUSER", "inlet", "-mget"]).await;
-    let failure = RedisCache::open(&url, &patient()).await.unwrap_err();
-    assert_eq!(failure.kind(), FailureKind::Refused);
-    assert!(failure.hint_text().unwrap().contains("MGET"), "{failure:?}");
+    let shown = told(&url).await;
+    assert!(shown.contains("MGET"), "{shown}");
 }
 
 #[tokio::test]
@@ -80,8 +94,7 @@ async fn tls_is_checked_against_the_authority_that_the_url_names() {
         format!("rediss://localhost:{port}?ca={}", other.display()),
         format!("rediss://localhost:{port}"),
     ] {
-        let failure = RedisCache::open(&url, &patient()).await.unwrap_err();
-        assert_eq!(failure.kind(), FailureKind::Refused, "{failure:?}");
-        assert!(failure.hint_text().unwrap().contains("ca=FILE"), "{failure:?}");
+        let shown = told(&url).await;
+        assert!(shown.contains("ca=FILE"), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use inlet_core::ports::{PageQuery, Store};
 
 use super::StoreFixture;
 use super::look::{NONE, matching};
-use crate::sample::{NOW, PutBatch, after, batch, document, document_in, stream};
+use crate::sample::{MIDNIGHT, NOW, PutBatch, after, batch, document, document_in, stream};
 
 /// The numbers of the newest documents, and of those that come later.
 async fn behind(store: &dyn Store, name: Option<&str>, count: usize) -> Vec<u64> {
@@ -47,7 +47,15 @@ pub async fn store_15_behind_the_cursor_of_none_is_what_is_still_to_come(
     // Received long before the others: order does not rest on the clock.
     store.put_batch(batch([document_in("orders", 0)])).await.unwrap();
     store.put_batch(batch([document(7)])).await.unwrap();
-    assert_eq!(matching(&*store, query).await, [0, 7]);
+    assert_eq!(matching(&*store, query.clone()).await, [0, 7]);
+    // Until there, nothing of that.
+    let PageQuery { after: until, .. } = query;
+    let nothing = PageQuery { after: until.clone(), until: until.clone(), ..PageQuery::default() };
+    assert_eq!(matching(&*store, nothing).await, NONE);
+    let before = PageQuery { until, ..PageQuery::default() };
+    assert_eq!(matching(&*store, before.clone()).await, [1, 2, 3, 4, 5]);
+    let timed = PageQuery { from: Some(MIDNIGHT), ..before };
+    assert_eq!(matching(&*store, timed).await, [1, 2, 3, 4, 5]);
 }
 
 /// An id is found by its first digits, and none that was erased.
