@@ -291,8 +291,15 @@ impl Store for DynamoStore {
 
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure> {
         let record = self.record(id).await?;
-        if let Some(Stored { stream, received, stored, bytes, .. }) = record.stored {
-            return Ok(Some(Found::Stored { stream, received, stored, bytes }));
+        let (generation, letters) = (record.generation(), u64::from(record.letters));
+        if let Some(stored) = record.stored {
+            let bytes = stored.bytes;
+            // A body that is gone by now was erased meanwhile.
+            let found = self.document(id, generation, stored).await?;
+            return Ok(Some(found.map_or(Found::Erased, |StoredDocument { document, stored }| {
+                let (md5, received) = (document.md5(), document.received);
+                Found::Stored { stream: document.stream, received, stored, bytes, md5, letters }
+            })));
         }
         if record.letters > 0 {
             let letters = self.letters_of(id).await?;

@@ -146,6 +146,10 @@ pub enum Found {
         stored: Timestamp,
         /// The size of its body, in bytes.
         bytes: u64,
+        /// The MD5 of its body.
+        md5: [u8; 16],
+        /// The number of dead letters of the id: of other bodies, sent under the same key.
+        letters: u64,
     },
     /// Among the dead letters.
     Dead(Box<DeadLetter>),
@@ -404,7 +408,7 @@ pub trait Store: Send + Sync {
     async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure>;
     /// The document with that id.
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure>;
-    /// Where that id is, without its body.
+    /// Where that id is, and what of it is not kept there.
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure>;
     /// The state of those of `ids` that anything is known of. One call, however many they are;
     /// an id may be named twice.

@@ -225,6 +225,8 @@ impl Store for MemoryStore {
                 received: document.received,
                 stored: *stored,
                 bytes: document.body.len() as u64,
+                md5: document.md5(),
+                letters: state.dead.values().filter(|letter| letter.id == id).count() as u64,
             }));
         }
         if let Some(letter) = state.dead.values().find(|letter| letter.id == id) {

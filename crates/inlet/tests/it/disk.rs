@@ -4,7 +4,7 @@
 //! `not run: …` past the test harness; `scripts/test` counts these lines, and none counts as
 //! passed.
 
-mod clock;
+pub(crate) mod clock;
 mod damage;
 mod full;
 mod gone;

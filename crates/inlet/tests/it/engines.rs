@@ -2,6 +2,7 @@
 //! processes that share them while they are killed.
 
 mod bad_input;
+mod erasing;
 mod kill;
 mod outage;
 mod scenario;

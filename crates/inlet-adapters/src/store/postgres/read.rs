@@ -3,7 +3,7 @@
 //! Pages are cut by the database, by number and by bytes, so that no answer is larger than a page.
 
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, StreamName, Timestamp};
+use inlet_core::document::{StoredDocument, StreamName, Timestamp, md5};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId, StreamFigures};
 use tokio_postgres::types::{ToSql, Type};
@@ -44,7 +44,9 @@ pub(super) async fn find(client: &Client, id: DocumentId) -> Result<Option<Found
     let letter = format!(
         "SELECT {DEAD_LETTER}, body FROM inlet.dead_letters AS d WHERE id = $1 ORDER BY position LIMIT 1"
     );
-    let stored = "SELECT stream, received_us, stored_us, octet_length(body)::bigint
+    // Its own md5() is not to be had everywhere: FIPS forbids it.
+    let stored = "SELECT stream, received_us, stored_us, octet_length(body)::bigint,
+             (SELECT count(*) FROM inlet.dead_letters WHERE id = $1), body
          FROM inlet.documents WHERE id = $1";
     let (letter, stored, erased) = tokio::try_join!(
         biased;
@@ -61,6 +63,8 @@ pub(super) async fn find(client: &Client, id: DocumentId) -> Result<Option<Found
             received: rows::moment(&row, 1)?,
             stored: rows::moment(&row, 2)?,
             bytes: rows::count(&row, 3)?,
+            letters: rows::count(&row, 4)?,
+            md5: md5(row.try_get(5)?),
         }));
     }
     if let Some(row) = letter {

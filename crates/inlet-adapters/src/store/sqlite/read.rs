@@ -1,7 +1,7 @@
 //! What is read: documents, dead letters, cursors.
 
 use inlet_core::dead_letter::{DeadLetter, DeadLetterFilter};
-use inlet_core::document::{StoredDocument, StreamName};
+use inlet_core::document::{StoredDocument, StreamName, md5};
 use inlet_core::id::{DocumentId, IdPrefix};
 use inlet_core::ports::{Cursor, Found, Page, PageQuery, StoreId};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params, params_from_iter};
@@ -28,7 +28,8 @@ pub(super) fn get(
 pub(super) fn find(connection: &Connection, id: DocumentId) -> rusqlite::Result<Option<Found>> {
     let stored = connection
         .prepare_cached(
-            "SELECT s.name, d.received_us, d.stored_us, length(d.body)
+            "SELECT s.name, d.received_us, d.stored_us, length(d.body),
+                 (SELECT count(*) FROM dead_letters WHERE id = ?1), d.body
              FROM documents d JOIN streams s USING (stream_id) WHERE d.id = ?1",
         )?
         .query_row([id.as_bytes()], |row| {
@@ -37,6 +38,8 @@ pub(super) fn find(connection: &Connection, id: DocumentId) -> rusqlite::Result<
                 received: rows::moment(row, 1)?,
                 stored: rows::moment(row, 2)?,
                 bytes: rows::count(row, 3)?,
+                letters: rows::count(row, 4)?,
+                md5: md5(row.get_ref(5)?.as_blob()?),
             })
         })
         .optional()?;

@@ -49,7 +49,9 @@ pub(in crate::site) fn said(endpoint: Endpoint) -> Said {
             headers: &["Idempotency-Key", "Content-Encoding"],
         },
         Endpoint::Receipt => plain(
-            "Tells where an accepted document is: `queued`, `stored`, or `dead` with its cause.",
+            "Tells where an accepted document is: `queued`, `stored`, or `dead` with its cause; and \
+             the MD5 of what is kept. `conflicts` counts other bodies that were sent under its key: \
+             they are at `dead_letters`.",
             &[(200, "Its state"), (404, "The id was never given here, or its document was erased")],
         ),
         Endpoint::Document => Said {

@@ -7,7 +7,7 @@ use super::not_run;
 use crate::server::{Server, TOKEN, inlet, until};
 
 /// Where the library of `faketime` lies.
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let found = ["/usr/lib", "/usr/lib64"].iter().find_map(|root| {
         let direct = PathBuf::from(root).join("faketime/libfaketime.so.1");
         let arches = fs::read_dir(root).into_iter().flatten().flatten();
@@ -22,10 +22,15 @@ fn library() -> Option<PathBuf> {
 
 /// Starts a whole server whose clock shows that time.
 fn start_at(data: &Path, library: &Path, time: &str) -> Server {
+    start_with_clock(data, library, &format!("@{time}"), &[])
+}
+
+/// The same with more flags, and with a clock as `faketime` calls it: `@TIME`, `+5s`.
+pub(crate) fn start_with_clock(data: &Path, library: &Path, clock: &str, flags: &[&str]) -> Server {
     let mut command = inlet(data.parent().unwrap());
-    command.env("LD_PRELOAD", library).env("FAKETIME", format!("@{time}"));
+    command.env("LD_PRELOAD", library).env("FAKETIME", clock);
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
-    Server::start_command(command, "up", data, &[], Some(TOKEN))
+    Server::start_command(command, "up", data, flags, Some(TOKEN))
 }
 
 #[test]
