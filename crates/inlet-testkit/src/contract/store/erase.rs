@@ -23,8 +23,15 @@ fn from_now(micros: i64) -> Timestamp {
     Timestamp::from_micros(NOW.as_micros() + micros)
 }
 
+/// Where two meet, an engine may ask one of them to come again.
 async fn erase(store: &dyn Store, id: DocumentId) -> u64 {
-    store.erase(id, NOW).await.unwrap().generation
+    loop {
+        match store.erase(id, NOW).await {
+            Ok(erasure) => return erasure.generation,
+            Err(failure) => assert!(failure.is_retryable(), "{failure}"),
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Erased is gone from everywhere, also for a delivery that comes later.
@@ -132,24 +139,12 @@ pub async fn store_8_each_erasure_has_the_next_number(fixture: &dyn StoreFixture
     let ids: Vec<_> = (10..20).map(id).collect();
     let mut generations = BTreeSet::new();
     for pair in ids.chunks(2) {
-        let (here, there) =
-            tokio::join!(erase_until_done(&*one, pair[0]), erase_until_done(&*other, pair[1]));
+        let (here, there) = tokio::join!(erase(&*one, pair[0]), erase(&*other, pair[1]));
         generations.extend([here, there]);
     }
     assert_eq!(generations.len(), 10, "two have the same number");
     assert!(generations.iter().all(|generation| *generation > last));
     assert_eq!(Some(&one.erasures().await.unwrap()), generations.last());
-}
-
-/// Where two meet, an engine may ask one of them to come again.
-async fn erase_until_done(store: &dyn Store, id: DocumentId) -> u64 {
-    loop {
-        match store.erase(id, NOW).await {
-            Ok(erasure) => return erasure.generation,
-            Err(failure) => assert!(failure.is_retryable(), "{failure}"),
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 /// A mark is there for every handle once `erase` returned, and no mark of anything else.
