@@ -65,7 +65,8 @@ const RETRIES_MAX: u32 = 5;
 ///
 /// Every call ends within [`PostgresOptions::transaction_ms`] and the time a connection takes.
 /// While the server is away calls fail as [`FailureKind::Unavailable`], and a new connection is
-/// tried after pauses of 100 ms to 5 s.
+/// tried after pauses of 100 ms to 5 s. While none of the hosts may write, what reads goes on with
+/// one that may only read, unless the URL says `target_session_attrs`.
 pub struct PostgresStore {
     sessions: Sessions,
     begin: String,

@@ -29,6 +29,8 @@ pub(super) struct Address {
     pub(super) trust: Trust,
     /// The file of the authorities that are trusted instead of the machine's.
     pub(super) roots: Option<PathBuf>,
+    /// Whether reads may go to a server that may only read: the URL does not say which it wants.
+    pub(super) reads_anywhere: bool,
     /// The URL without the password.
     pub(super) shown: String,
 }
@@ -86,12 +88,13 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("inlet");
         }
-        if !query.contains("target_session_attrs=") {
+        let reads_anywhere = !query.contains("target_session_attrs=");
+        if reads_anywhere {
             // After a failover a name can still lead to the server that may only read now.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let shown = shown(&config);
-        Ok(Self { config, trust, roots, shown })
+        Ok(Self { config, trust, roots, reads_anywhere, shown })
     }
 }
 

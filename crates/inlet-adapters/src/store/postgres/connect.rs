@@ -1,10 +1,14 @@
 //! Making one connection.
 
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use deadpool_postgres::Connect;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -18,12 +22,25 @@ type Connecting<'a> =
 pub(super) struct Connector {
     tls: MakeRustlsConnect,
     password: Option<Password>,
+    reads_anywhere: bool,
 }
 
 impl Connector {
-    pub(super) fn new(tls: MakeRustlsConnect, password: Option<Password>) -> Self {
-        Self { tls, password }
+    pub(super) fn new(
+        tls: MakeRustlsConnect,
+        password: Option<Password>,
+        address: &Address,
+    ) -> Self {
+        Self { tls, password, reads_anywhere: address.reads_anywhere }
     }
+}
+
+/// Whether a server that may only read may be there, after that error of a search for one that may
+/// write. With several hosts the error is that of the last one alone.
+fn may_be_read(config: &Config, error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let is_read_only = source.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    is_read_only || config.get_hosts().len() > 1
 }
 
 impl Connect for Connector {
@@ -33,7 +50,16 @@ impl Connect for Connector {
             config.password(password);
         }
         Box::pin(async move {
-            let (client, connection) = config.connect(self.tls.clone()).await?;
+            let connected = match config.connect(self.tls.clone()).await {
+                // None of them may write now. One that may only read serves what is read; what
+                // writes fails there, and looks for one that may write anew.
+                Err(error) if self.reads_anywhere && may_be_read(&config, &error) => {
+                    config.target_session_attrs(TargetSessionAttrs::Any);
+                    config.connect(self.tls.clone()).await
+                }
+                connected => connected,
+            };
+            let (client, connection) = connected?;
             let driver = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     let error = super::failure::chain(&error);
@@ -42,6 +68,15 @@ impl Connect for Connector {
             });
             Ok((client, driver))
         })
+    }
+}
+
+/// How long making a connection may take: each host has its time, and twice where one that may
+/// only read will do.
+pub(super) fn longest(address: &Address, options: &PostgresOptions) -> Duration {
+    match u32::try_from(address.config.get_hosts().len()) {
+        Ok(0 | 1) | Err(_) => options.connect(),
+        Ok(hosts) => options.connect() * hosts.saturating_mul(2),
     }
 }
 

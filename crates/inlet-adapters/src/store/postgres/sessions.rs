@@ -55,7 +55,7 @@ impl Sessions {
             .map_err(|error| {
             failure::away("read the certificates for", &address.shown, error.to_string())
         })??;
-        let connector = Connector::new(tls, options.password.clone());
+        let connector = Connector::new(tls, options.password.clone(), address);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let config = connect::config(address, options);
         let manager = Manager::from_connect(config, connector, recycling);
@@ -63,7 +63,7 @@ impl Sessions {
         let pool = Pool::builder(manager)
             .max_size(options.connections_max.max(1))
             .wait_timeout(Some(options.wait()))
-            .create_timeout(Some(options.connect()))
+            .create_timeout(Some(connect::longest(address, options)))
             .recycle_timeout(Some(ROLLBACK_MAX))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
                 Box::pin(async move {

@@ -6,8 +6,8 @@ use inlet_adapters::store::{PostgresOptions, PostgresStore};
 use inlet_core::failure::FailureKind;
 use inlet_core::ports::{Outcome, Store};
 use inlet_testkit::contract::store::StoreFixture;
-use inlet_testkit::sample::{PutBatch, batch, document};
-use inlet_testkit::server::{Server, ServerKind};
+use inlet_testkit::sample::{NOW, PutBatch, batch, document};
+use inlet_testkit::server::{Server, ServerKind, free_port};
 use tokio::sync::watch;
 
 use super::database::{Database, as_a_worker_pauses, url};
@@ -133,6 +133,55 @@ async fn a_server_that_may_only_read_is_an_outage_until_it_may_write_again() {
         assert_eq!(outcomes.is_empty(), read_only);
     }
     drop(server);
+}
+
+#[tokio::test]
+async fn reads_go_on_while_no_server_may_write_also_after_a_start() {
+    let (server, url) = own_server().await;
+    let with_store = |url: String| async move {
+        PostgresStore::open(&url, &PostgresOptions::default()).await.unwrap()
+    };
+    let store = with_store(url.clone()).await;
+    store.put_batch(batch([document(1)])).await.unwrap();
+    let set = async |read_only: bool| {
+        let (client, connection) =
+            tokio_postgres::connect(&format!("{url}?sslmode=disable"), tokio_postgres::NoTls)
+                .await
+                .unwrap();
+        let connection = tokio::spawn(connection);
+        for sql in [
+            "SET default_transaction_read_only = off".to_owned(),
+            format!("ALTER SYSTEM SET default_transaction_read_only = {read_only}"),
+            "SELECT pg_reload_conf()".to_owned(),
+        ] {
+            client.batch_execute(&sql).await.unwrap();
+        }
+        drop(client);
+        connection.await.unwrap().unwrap();
+    };
+    set(true).await;
+    // Until the server has read its settings again.
+    while store.put_batch(batch([document(2)])).await.is_ok() {
+        store.erase(document(2).id, NOW).await.ok();
+        as_a_worker_pauses().await;
+    }
+    assert!(store.get(document(1).id).await.unwrap().is_some());
+    // One that starts now, and one of whose hosts one is away.
+    let port = format!("127.0.0.1:{}", server.port());
+    let hosts = format!("127.0.0.1:{},{port}", free_port());
+    for url in [url.clone(), url.replace(&port, &hosts)] {
+        let other = with_store(url.clone()).await;
+        assert!(other.get(document(1).id).await.unwrap().is_some(), "{url}");
+        assert_eq!(other.streams().await.unwrap().len(), 1, "{url}");
+        let refused = other.put_batch(batch([document(3)])).await.unwrap_err();
+        assert_eq!(refused.kind(), FailureKind::Unavailable, "{refused}");
+        assert!(other.get(document(1).id).await.unwrap().is_some(), "{url}");
+    }
+    set(false).await;
+    while store.put_batch(batch([document(3)])).await.is_err() {
+        as_a_worker_pauses().await;
+    }
+    assert!(store.get(document(3).id).await.unwrap().is_some());
 }
 
 #[tokio::test]
