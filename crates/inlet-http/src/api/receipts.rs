@@ -7,15 +7,15 @@ use http::StatusCode;
 use inlet_core::dead_letter::DeadLetter;
 use inlet_core::document::{hex, md5};
 use inlet_core::id::DocumentId;
-use inlet_core::ports::Found;
+use inlet_core::ports::{Damaged, Found};
 use inlet_core::rejection::Rejection;
 use serde_json::{Value, json};
 
 use crate::answer::{Handled, json as json_answer};
 use crate::call::Call;
 
-/// Tells the state of a receipt: `stored`, `dead`, or `queued` for an id that this deployment
-/// made and that is nowhere yet. An id it never made, or of what was erased, is not found.
+/// Tells the state of a receipt: `stored`, `dead`, `damaged` where the queue lost the document, or
+/// `queued` for an id that this deployment made and that is nowhere yet. An id it never made, or of what was erased, is not found.
 pub(crate) async fn get(call: &Call<'_>) -> Handled {
     call.query()?;
     let id: DocumentId = call.parameter.parse()?;
@@ -37,7 +37,10 @@ pub(crate) async fn get(call: &Call<'_>) -> Handled {
             "dead_letters": (letters > 0).then(|| dead_letters(id)),
         })),
         Some(Found::Dead(letter)) => Some(dead(id, &letter)),
-        None if id.is_ours() => Some(json!({"id": id.to_string(), "state": "queued"})),
+        None if id.is_ours() => Some(match call.app.queue.damaged(id).await? {
+            Some(found) => damaged(id, &found),
+            None => json!({"id": id.to_string(), "state": "queued"}),
+        }),
         Some(Found::Erased) | None => None,
     };
     Ok(json_answer(StatusCode::OK, &state.ok_or(Rejection::NotFound)?))
@@ -64,4 +67,13 @@ fn dead(id: DocumentId, letter: &DeadLetter) -> Value {
 /// The address of the dead letters of an id.
 fn dead_letters(id: DocumentId) -> String {
     format!("/api/dead-letters?where=id%3D{id}")
+}
+
+fn damaged(id: DocumentId, damaged: &Damaged) -> Value {
+    json!({
+        "id": id.to_string(),
+        "state": "damaged",
+        "found": damaged.found.to_string(),
+        "certain": damaged.certain,
+    })
 }

@@ -88,6 +88,33 @@ fn a_document_damaged_in_the_middle_is_named_with_its_neighbours() {
 }
 
 #[test]
+fn the_receipt_of_a_document_that_is_damaged_or_lost_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let ids = unstored(&data, 60, 200_000);
+    flip(&data, "\"n\": 50");
+    fs::remove_file(&segments(&data)[0]).unwrap();
+    let (_, server) = is_repaired(&data);
+    let receipt = |id: &str| server.get(&format!("/api/receipts/{id}")).json();
+    // Its id was read from what was set aside; of a missing segment nothing was.
+    assert_eq!(
+        (&receipt(&ids[50])["state"], &receipt(&ids[50])["certain"]),
+        (&"damaged".into(), &true.into())
+    );
+    assert_eq!(
+        (&receipt(&ids[0])["state"], &receipt(&ids[0])["certain"]),
+        (&"damaged".into(), &false.into())
+    );
+    for id in &ids {
+        assert_ne!(receipt(id)["state"], "queued", "{id}");
+    }
+    let (code, text) = run(directory.path(), &["get", &ids[50], "--data", "data"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("document {} is damaged", ids[50])), "{text}");
+    assert!(server.stop().success());
+}
+
+#[test]
 fn a_segment_can_be_missing_emptied_cut_replaced_or_swapped_and_the_rest_is_kept() {
     type Break = fn(&[PathBuf]);
     // Of 60 documents of 200 KB the first segment holds some 20.
