@@ -602,8 +602,9 @@ pub(crate) fn parse() -> anyhow::Result<Invocation> {
     }
     let mut settings = Settings::read(&sources, role)?;
     if is_supervised {
-        // The door with HTTPS is the edge's.
+        // The doors with HTTPS and those behind balancers are the edge's.
         settings.needs_https = None;
+        settings.proxy_protocol.clear();
     }
     Ok(Invocation { command: cli.command, given, sources, settings })
 }

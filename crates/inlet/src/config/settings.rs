@@ -101,6 +101,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("attempts_max", "N", WORKERS, "3", "Attempts before a document that is refused is a dead letter"),
     setting("queue_bytes_max", "SIZE", INTAKE, "4GiB", "The most that may wait in the queue before 503 is answered"),
     setting("cache_bytes_max", "SIZE", INTAKE, "8MiB", "The most that the in-process cache holds"),
+    list("proxy_protocol", "NETWORK", DOORS, "A network of balancers whose connections begin with a PROXY header, version 1 or 2"),
     setting("connections_max", "N", DOORS, "20000", "The most open connections"),
     setting("connections_per_address_max", "N", DOORS, "20000", "The most open connections of one address"),
     setting("idle_s", "SECONDS", DOORS, "620", "Silence until a connection is closed; longer than clients and balancers keep one"),
@@ -144,6 +145,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) queue_bytes_max: u64,
     pub(crate) cache_bytes_max: u64,
+    /// Networks of balancers that speak the PROXY protocol, as they are given.
+    pub(crate) proxy_protocol: Vec<String>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
     /// Silence between requests until a connection is closed.
@@ -235,6 +238,7 @@ impl Settings {
             limits,
             queue_bytes_max: sources.size("queue_bytes_max", 1)?,
             cache_bytes_max: sources.size("cache_bytes_max", 0)?,
+            proxy_protocol: sources.list("proxy_protocol"),
             connections_max: sources.number("connections_max", 1)?,
             connections_per_address_max: sources.number("connections_per_address_max", 1)?,
             idle: match sources.number("idle_s", 1)? {

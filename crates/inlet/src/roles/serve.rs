@@ -78,7 +78,7 @@ pub(super) fn options(settings: &Settings) -> ServerOptions {
 }
 
 /// Spreads the connections of all doors over the threads. Without certificates HTTPS is not spoken,
-/// and nothing is redirected to it.
+/// and nothing is redirected to it. Balancers of the setting `proxy_protocol` are believed at each.
 pub(super) fn lanes<S: Service>(
     server: &Server<S>,
     settings: &Settings,
@@ -89,8 +89,15 @@ pub(super) fn lanes<S: Service>(
     let mut lanes: Lanes<S> = (0..settings.threads).map(|_| Vec::new()).collect();
     let mut spread = |listener: Option<TcpListener>, transport: Transport| {
         let Some(listener) = listener else { return Ok(()) };
-        let count = settings.threads;
-        for (thread, lane) in lanes.iter_mut().zip(server.lanes(listener, transport, count)?) {
+        let networks = settings.proxy_protocol.iter().map(|network| {
+            network.parse().map_err(|_| {
+                let hint = "give a network as in 10.0.0.0/8";
+                Hinted::usage(format!("{network:?} in proxy_protocol is no network"), hint)
+            })
+        });
+        let networks = networks.collect::<Result<_, Hinted>>()?;
+        let spread = server.lanes_behind(networks, listener, transport, settings.threads)?;
+        for (thread, lane) in lanes.iter_mut().zip(spread) {
             thread.push(lane);
         }
         anyhow::Ok(())

@@ -1,5 +1,6 @@
 //! TLS on both sides, the redirect, and who is told to use HTTPS only.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::site::{Behind, Site};
-use crate::server::{Server, TOKEN, until};
+use crate::server::{PATIENCE, Server, TOKEN, inlet, until};
 
 /// An agent that trusts the certificates in a file and follows no redirects.
 fn agent(trusted: &Path) -> Agent {
@@ -138,4 +139,38 @@ fn instances_are_spoken_to_with_tls_and_only_if_they_are_who_they_say() {
     drop(edge);
     let answer = start("not-its-name.example").get("/");
     assert_eq!(answer.status, 503, "its certificate is for others");
+}
+
+#[test]
+fn a_balancer_speaks_the_proxy_protocol_to_every_role_that_is_told_so() {
+    const TEXT: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n";
+    const BINARY: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\xc6\x33\x64\x01\0\x50\x01\xbb";
+    let said = |server: &Server, header: &[u8]| {
+        let mut stream = TcpStream::connect(server.plain_address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(&[header, request].concat()).unwrap();
+        let mut said = Vec::new();
+        // One that is refused may be reset.
+        stream.read_to_end(&mut said).map(drop).unwrap_or_default();
+        String::from_utf8(said).unwrap()
+    };
+    for flags in [&[][..], &["--instances", "1", "--zones", "1"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let flags = [flags, &["--proxy-protocol", "127.0.0.0/8"]].concat();
+        let server = Server::start_with(&data, &flags, Some(TOKEN));
+        for header in [TEXT, BINARY] {
+            let answer = said(&server, header);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{flags:?}: {answer:?}");
+        }
+        assert_eq!(said(&server, b""), "", "{flags:?}: without a header it is closed");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = inlet(directory.path());
+    let output = command.args(["up", "--plain", "127.0.0.1:0", "--proxy-protocol", "x"]);
+    let output = output.args(["--https", "off", "--http", "off"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("proxy_protocol is no network"), "{said}");
 }
