@@ -10,6 +10,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, Role, SETTINGS, Setting, Settings, Sources};
+use crate::report::Hinted;
+use crate::wire;
 
 use self::deploy::{DeployCommand, LookArgs, ShapeName};
 
@@ -549,6 +551,12 @@ impl Given {
 /// hidden where the command does not honour it. Refusing it is better done by
 /// [`Sources::check`], which knows where it belongs.
 pub(crate) fn command() -> clap::Command {
+    command_without(wire::COMMANDS_MISSING)
+}
+
+/// The same for a build without these commands: they are not in its help, and take any words, so
+/// that who types one is told which build has it.
+fn command_without(missing: &[&str]) -> clap::Command {
     let flags = |role: Option<Role>| {
         SETTINGS.iter().map(move |setting| {
             let is_hidden = role.is_some_and(|role| !setting.is_honoured_by(role));
@@ -561,7 +569,29 @@ pub(crate) fn command() -> clap::Command {
         let role = Role::of_command(command.get_name());
         with_flags(command, &|| flags(role).collect())
     });
-    commands.args(flags(None).map(|flag| flag.global(true)))
+    let mut commands = commands.args(flags(None).map(|flag| flag.global(true)));
+    for name in missing.iter().copied() {
+        commands = commands.mut_subcommand(name, |_| {
+            let words = Arg::new("words").num_args(0..).trailing_var_arg(true);
+            let words = words.allow_hyphen_values(true);
+            clap::Command::new(name.to_owned()).hide(true).disable_help_flag(true).arg(words)
+        });
+    }
+    if !missing.is_empty() {
+        commands = commands.mut_subcommand("status", |status| {
+            status.mut_arg("env", |flag| flag.hide(true)).mut_arg("shape", |flag| flag.hide(true))
+        });
+    }
+    commands
+}
+
+/// Refuses a command that is among those `missing` in this build.
+fn refuse_missing(name: &str, missing: &[&str]) -> Result<(), Hinted> {
+    if !missing.contains(&name) {
+        return Ok(());
+    }
+    let hint = "a build with --features full has it";
+    Err(Hinted::usage(format!("`inlet {name}` is not in this build"), hint))
 }
 
 fn with_flags(command: clap::Command, flags: &dyn Fn() -> Vec<Arg>) -> clap::Command {
@@ -589,6 +619,7 @@ fn flag(setting: &'static Setting) -> Arg {
 /// A setting that can't be read, or that the command can't honour.
 pub(crate) fn parse() -> anyhow::Result<Invocation> {
     let matches = command().get_matches();
+    refuse_missing(matches.subcommand_name().unwrap_or_default(), wire::COMMANDS_MISSING)?;
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let default_file = PathBuf::from("inlet.toml");
     let file = cli.config.or_else(|| default_file.exists().then_some(default_file));
@@ -627,6 +658,25 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
     use super::*;
+
+    #[test]
+    fn a_command_that_this_build_has_not_is_not_in_its_help_and_typed_says_which_build_has_it() {
+        let missing = ["plan", "deploy", "destroy", "template"];
+        let help = command_without(&missing).render_help().to_string();
+        let listed = |name: &str| help.lines().any(|line| line.trim_start().starts_with(name));
+        assert!(listed("status") && missing.iter().all(|name| !listed(name)), "{help}");
+        for words in [&["plan"][..], &["deploy", "--env", "x", "--yes"], &["destroy", "--help"]] {
+            let words = [&["inlet"], words].concat();
+            let matches = command_without(&missing).try_get_matches_from(&words).unwrap();
+            let name = matches.subcommand_name().unwrap();
+            let refused = refuse_missing(name, &missing).unwrap_err().to_string();
+            assert!(refused.contains(name) && refused.contains("not in this build"), "{refused}");
+        }
+        let status = command_without(&missing).find_subcommand("status").unwrap().clone();
+        let is_hidden = |flag: &clap::Arg| flag.get_id() == "env" && flag.is_hide_set();
+        assert!(status.get_arguments().any(is_hidden));
+        refuse_missing("list", &missing).unwrap();
+    }
 
     #[test]
     fn every_command_has_a_role_and_shows_the_flags_that_it_honours() {

@@ -492,6 +492,14 @@ pub(crate) fn supervise(
     Err(Hinted::usage(message, "build with --features edge, or leave it out").into())
 }
 
+/// The commands that this binary was built without.
+#[cfg(feature = "deploy")]
+pub(crate) const COMMANDS_MISSING: &[&str] = &[];
+
+/// The commands that this binary was built without.
+#[cfg(not(feature = "deploy"))]
+pub(crate) const COMMANDS_MISSING: &[&str] = &["plan", "deploy", "destroy", "template"];
+
 /// The commands for AWS, where this binary has them.
 #[cfg(feature = "deploy")]
 pub(crate) use crate::deploy::{run as deploy, status as status_on_aws};
@@ -508,5 +516,5 @@ pub(crate) fn deploy(
 /// How an environment stands on AWS, where this binary can ask.
 #[cfg(not(feature = "deploy"))]
 pub(crate) fn status_on_aws(_args: &crate::cli::StatusArgs) -> anyhow::Result<()> {
-    Err(Hinted::usage("this binary can't look at AWS", "build with --features deploy").into())
+    Err(Hinted::usage("this build can't look at AWS", "a build with --features full can").into())
 }
