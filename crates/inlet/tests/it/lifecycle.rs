@@ -153,7 +153,8 @@ fn a_flipped_bit_in_the_log_is_refused_found_and_repaired_and_the_rest_is_kept()
     let (code, stdout, stderr) = run(directory.path(), &["fsck", "--data", "data"]);
     assert_eq!((code, stdout.contains(name)), (Some(1), true), "{stdout}{stderr}");
     let (code, stdout, stderr) = run(directory.path(), &["fsck", "--repair", "--data", "data"]);
-    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert_eq!(code, Some(1), "what it lost is no success: {stdout}{stderr}");
+    assert!(stdout.contains("lost: ") && stdout.contains(&ids[7]), "{stdout}{stderr}");
 
     let server = Server::start(&data);
     server.wait_until_drained();
