@@ -13,7 +13,7 @@ fn start(data: &std::path::Path, fail_points: &str) -> Server {
 
 #[test]
 fn a_loop_that_panics_is_started_again_and_its_restarts_are_counted() {
-    let loops = ["persist", "summary", "tokens", "certificates", "renewal", "hangups"];
+    let loops = ["persist", "summary", "tokens", "certificates", "renewal"];
     let fail_points = loops.map(|name| format!("{name}=2*panic")).join(";");
     let directory = tempfile::tempdir().unwrap();
     let server = start(&directory.path().join("data"), &fail_points);
@@ -34,7 +34,7 @@ fn a_loop_that_panics_is_started_again_and_its_restarts_are_counted() {
 
 #[test]
 fn a_thread_without_which_nothing_is_served_ends_the_process_with_a_message_when_it_panics() {
-    for name in ["serve-0", "serve-1", "log", "shutdown"] {
+    for name in ["serve-0", "serve-1", "log", "shutdown", "hangups"] {
         let directory = tempfile::tempdir().unwrap();
         let output = inlet(directory.path())
             .args(["up", "--https", "127.0.0.1:0", "--http", "off", "--threads", "2"])
