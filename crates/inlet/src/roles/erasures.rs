@@ -36,8 +36,12 @@ pub(crate) async fn follow(store: Arc<dyn Store>, intake: Arc<Intake>, file: Pat
 /// Written beside and renamed, so that the file always has a whole number.
 async fn keep(file: &Path, erasures: u64) -> std::io::Result<()> {
     let beside = file.with_extension(std::process::id().to_string());
-    tokio::fs::write(&beside, format!("{erasures}\n")).await?;
-    tokio::fs::rename(&beside, file).await
+    let file = file.to_owned();
+    let written = tokio::task::spawn_blocking(move || {
+        std::fs::write(&beside, format!("{erasures}\n"))?;
+        std::fs::rename(&beside, file)
+    });
+    written.await.map_err(std::io::Error::other)?
 }
 
 #[cfg(test)]
