@@ -680,7 +680,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_role_and_shows_the_flags_that_it_honours() {
-        let mut all = command();
+        let mut all = command_without(&[]);
         all.build();
         for subcommand in all.get_subcommands().filter(|it| it.get_name() != "help") {
             let name = subcommand.get_name();

@@ -33,6 +33,7 @@ macro_rules! pinned {
     };
 }
 
+#[cfg(feature = "deploy")]
 pinned!(help_is_short_and_complete, "-h");
 pinned!(help_of_a_command_names_its_flags, "dead-letters", "-h");
 pinned!(settings_are_listed_with_their_origins, "config", "--zone", "eu-1a");
