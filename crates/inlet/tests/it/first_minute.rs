@@ -62,3 +62,33 @@ fn a_token_from_outside_is_used_and_not_printed() {
     server.wait_until_stored(&id);
     assert_eq!(server.get(&format!("/api/documents/{id}")).text(), "[1, 2]");
 }
+
+#[test]
+fn the_curl_line_of_the_readme_puts_a_file_as_it_is_printed() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap().replace("\\\n", "");
+    let commands = |begins: &str| {
+        let lines = readme.lines().filter_map(|line| line.strip_prefix("$ "));
+        lines.filter(|line| line.starts_with(begins)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (tokens, curls) = (commands("TOKEN="), commands("curl --cacert inlet-data"));
+    assert_eq!((tokens.len(), curls.len()), (1, 1));
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("video.mp4"), b"a film").unwrap();
+    let server = Server::start_with(&directory.path().join("inlet-data"), &[], None);
+    let port = server.https().rsplit(':').next().unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_inlet")).parent().unwrap();
+    // A server takes up a new token within a second.
+    let script = format!(
+        "set -e; cd {}; PATH={}:$PATH; {}; {} --fail -sS --retry 5 --retry-all-errors",
+        directory.path().display(),
+        program.display(),
+        tokens[0],
+        curls[0].replace("8443", port),
+    );
+    run(&script);
+    let name = curls[0].rsplit("/api/files/").next().unwrap();
+    let token = std::fs::read_to_string(directory.path().join("inlet-data/token")).unwrap();
+    let url = format!("{}/api/files/{name}", server.plain());
+    assert_eq!(run(&format!("curl -sS -H 'X-Auth-Token: {}' {url}", token.trim())), b"a film");
+}
