@@ -188,6 +188,11 @@ impl Metrics {
         self.bucket_on_store_disk.store(is_on_it, Relaxed);
     }
 
+    /// Whether the bucket is on the disk that its backups are to protect, as last noted.
+    pub(crate) fn is_bucket_on_store_disk(&self) -> bool {
+        self.bucket_on_store_disk.load(Relaxed)
+    }
+
     /// The age of the oldest document that waits, as last noted.
     fn lag(&self) -> Option<Duration> {
         let micros = self.persist_lag_us.load(Relaxed);

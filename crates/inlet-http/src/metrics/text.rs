@@ -114,7 +114,7 @@ impl Metrics {
         let ready = u8::from(scraped.ready);
         page.one("inlet_ready", "gauge", "1 where documents are taken.", ready);
         page.parts(&scraped.parts, &scraped.restarts);
-        let on_it = u8::from(self.bucket_on_store_disk.load(Relaxed));
+        let on_it = u8::from(self.is_bucket_on_store_disk());
         let help =
             "1 where the bucket is on the disk of the store, so that backups are lost with it.";
         page.one("inlet_bucket_on_store_disk", "gauge", help, on_it);

@@ -244,10 +244,17 @@ async function guard(action) {
   }
 }
 
+// Shows what an operator should mend though everything works.
+async function warn() {
+  const { warnings } = await ask("/");
+  element("warnings").textContent = warnings.join(" ");
+  element("warnings").hidden = warnings.length === 0;
+}
+
 function signedIn(yes) {
   element("sign-in").hidden = yes;
   element("opened").hidden = !yes;
-  if (yes) guard(() => open(view));
+  if (yes) guard(() => Promise.all([open(view), warn()]));
 }
 
 element("sign-in").addEventListener("submit", (event) => {

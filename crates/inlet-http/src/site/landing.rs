@@ -110,7 +110,15 @@ fn as_json(app: &App, figures: &Figures) -> Value {
             "bytes_max": depth.bytes_max,
             "documents": depth.messages,
         })),
+        "warnings": warnings(app),
     })
+}
+
+/// What an operator should mend though everything works.
+fn warnings(app: &App) -> Vec<&'static str> {
+    let on_store_disk = "The bucket is on the same disk as the store: a backup there does not \
+        survive the loss of that disk. Name a directory on another disk, or s3://BUCKET.";
+    app.metrics.is_bucket_on_store_disk().then_some(on_store_disk).into_iter().collect()
 }
 
 fn as_page(app: &App, figures: &Figures, origin: &str) -> String {

@@ -30,6 +30,15 @@ async fn the_landing_page_tells_who_serves_and_what_is_stored() {
         (json["store"]["documents"].as_u64(), json["accepted"].as_u64()),
         (Some(1), Some(1))
     );
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    server.app.metrics.bucket_on_store_disk(true);
+    let json = ask(server.address, "GET", "/", &[], b"").await.json();
+    assert!(json["warnings"][0].as_str().unwrap().contains("disk"), "{json}");
+    // And the console shows them.
+    for (path, part) in [("/console", "id=\"warnings\""), ("/console.js", "{ warnings }")] {
+        let answer = ask(server.address, "GET", path, &[], b"").await;
+        assert!(answer.text().contains(part), "{path}");
+    }
     let page = ask(server.address, "GET", "/", &[BROWSER], b"").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(page.text().contains("test-1") && page.text().contains("zone-a"));

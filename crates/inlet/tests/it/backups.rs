@@ -183,7 +183,7 @@ fn backups_beyond_those_to_keep_are_deleted_once_a_newer_one_is_verified() {
 }
 
 #[test]
-fn a_bucket_on_the_disk_of_the_store_is_told_at_the_start_and_by_config() {
+fn a_bucket_on_the_disk_of_the_store_is_told_at_the_start_by_config_and_in_the_console() {
     let directory = tempfile::tempdir().unwrap();
     let (code, _, stderr) = run(directory.path(), &["config", "--data", "data"]);
     assert_eq!(code, Some(0));
@@ -197,6 +197,8 @@ fn a_bucket_on_the_disk_of_the_store_is_told_at_the_start_and_by_config() {
     let server = Server::start(&directory.path().join("data"));
     let metrics = server.get("/metrics").text();
     assert!(metrics.lines().any(|line| line == "inlet_bucket_on_store_disk 1"), "{metrics}");
+    let warnings = server.get("/").json()["warnings"].clone();
+    assert!(warnings[0].as_str().unwrap().contains("disk"), "the console shows it: {warnings}");
     // Elsewhere there is nothing to say.
     let arguments = ["config", "--bucket", "file:/dev/shm/no-such-bucket", "--data", "data"];
     let (_, _, stderr) = run(directory.path(), &arguments);
