@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ACCEPT, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use http::header::{ACCEPT, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Request, Response, Uri, request};
 use http_body::Body;
 use inlet_server::PagesError;
@@ -30,8 +30,8 @@ use crate::firewall::{
     Firewall, FirewallError, Model, Permit, Route, RouteError, Subject, Verdict,
 };
 use crate::fleet::Fleet;
-use crate::forward::{Outbound, OutboundBody};
-use crate::headers::{Peer, client_address, fresh_id, prepare_answer, prepare_request, request_id};
+use crate::forward::OutboundBody;
+use crate::headers::{Peer, Stripped, client_address, prepare_answer, request_id};
 use crate::limits::{Admission, Limits, OverLimit, Plans};
 use crate::options::{BackendOptions, EdgeOptions};
 use crate::pages::Pages;
@@ -40,8 +40,6 @@ use crate::problem::Problem;
 use crate::retry::Budget;
 
 pub use keep::BackendStatus;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A reverse proxy. Clones are the same edge.
 #[derive(Clone)]
@@ -163,7 +161,8 @@ impl Edge {
     {
         let state = &*self.state;
         let (head, body) = request.into_parts();
-        let asked = state.asked(&head, peer);
+        let head = Stripped::of(head);
+        let asked = state.asked(head.head(), peer);
         let mut trace = Trace::default();
         let served = caught(state.serve(head, body, &asked, &mut trace)).await;
         let served = served.unwrap_or_else(|| {
@@ -273,10 +272,10 @@ impl State {
         }
     }
 
-    /// The steps of a request: model, rules, limits, then a file or a backend.
+    /// The steps of a request that is stripped: model, rules, limits, then a file or a backend.
     async fn serve<B>(
         &self,
-        mut head: request::Parts,
+        stripped: Stripped,
         body: B,
         asked: &Asked,
         trace: &mut Trace,
@@ -285,6 +284,7 @@ impl State {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let head = stripped.head();
         let announced = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         let path = path::decode(asked.uri.path()).map_err(Problem::malformed)?;
         let file = self.files.as_ref().and_then(|files| Some((files, files.relative(&path)?)));
@@ -293,7 +293,7 @@ impl State {
             None => self.model.load().permit(&head.method, &path, &head.headers, announced)?,
         };
         let bytes = announced.unwrap_or(0);
-        self.check_rules(&head, &path, asked, bytes, &mut trace.rules)?;
+        self.check_rules(head, &path, asked, bytes, &mut trace.rules)?;
         match self.limits.admit(&head.headers, asked.client, bytes, asked.began) {
             Ok(admission) => trace.admission = admission,
             Err(over_limit) => {
@@ -307,14 +307,11 @@ impl State {
             prepare_answer(answer.headers_mut(), &asked.id);
             return Ok(answer);
         }
-        if permit.is_keyed && self.options.retry.mints_keys {
-            head.headers.entry(IDEMPOTENCY_KEY).or_insert_with(fresh_id);
-        }
-        let is_keyed = permit.is_keyed && head.headers.contains_key(IDEMPOTENCY_KEY);
-        let kept_bytes_max = self.options.retry.kept_bytes_max;
-        let body = OutboundBody::of(body, kept_bytes_max, permit.body_bytes_max).await?;
-        prepare_request(&mut head, &asked.peer, asked.is_peer_trusted, &asked.id);
-        let mut outbound = Outbound { head, body, is_keyed, body_bytes_max: permit.body_bytes_max };
+        let retry = &self.options.retry;
+        let judged = stripped.judged(permit, retry);
+        let kept_bytes_max = retry.kept_bytes_max;
+        let body = OutboundBody::of(body, kept_bytes_max, judged.permit.body_bytes_max).await?;
+        let mut outbound = judged.outbound(&asked.peer, asked.is_peer_trusted, &asked.id, body);
         let forwarded = self.forward(&mut outbound).await;
         trace.bytes_in = outbound.body.bytes();
         if announced.is_none() {

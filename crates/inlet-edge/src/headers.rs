@@ -17,8 +17,13 @@ use http::{Uri, Version, request};
 use ipnet::IpNet;
 use rand::RngExt;
 
+use crate::firewall::Permit;
+use crate::forward::{Outbound, OutboundBody};
+use crate::options::RetryOptions;
+
 /// The header of a request's id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -48,7 +53,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// How many headers are put in at most.
-const ADDED_MAX: usize = 6;
+const ADDED_MAX: usize = 7;
 
 /// The longest request id that is taken over from a client, in bytes.
 const GIVEN_ID_BYTES_MAX: usize = 128;
@@ -115,8 +120,62 @@ pub(crate) fn fresh_id() -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("digits and dashes make a header value")
 }
 
+/// The head of a request without what ends at this hop.
+///
+/// `Connection` can name any header, so that a decision which rests on one that is taken out later
+/// would be a decision on another request than the one the backend gets. Every decision is
+/// therefore made on this type.
+#[derive(Debug)]
+pub(crate) struct Stripped(request::Parts);
+
+impl Stripped {
+    pub(crate) fn of(mut head: request::Parts) -> Self {
+        remove_hop_by_hop(&mut head.headers);
+        Self(head)
+    }
+
+    pub(crate) fn head(&self) -> &request::Parts {
+        &self.0
+    }
+
+    /// Decides whether the request does the same when it is sent twice, and gives it a key where
+    /// keys are minted.
+    pub(crate) fn judged(self, permit: Permit, retry: &RetryOptions) -> Judged {
+        let Self(mut head) = self;
+        let headers = &mut head.headers;
+        if permit.is_keyed && retry.mints_keys {
+            headers.entry(IDEMPOTENCY_KEY).or_insert_with(fresh_id);
+        }
+        let is_repeatable = permit.is_keyed && headers.contains_key(&IDEMPOTENCY_KEY);
+        Judged { head, is_repeatable, permit }
+    }
+}
+
+/// A request that may pass, with all decisions on it.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    head: request::Parts,
+    is_repeatable: bool,
+    pub(crate) permit: Permit,
+}
+
+impl Judged {
+    /// The request as it goes to a backend.
+    pub(crate) fn outbound(
+        self,
+        peer: &Peer,
+        is_peer_trusted: bool,
+        id: &HeaderValue,
+        body: OutboundBody,
+    ) -> Outbound {
+        let Self { mut head, is_repeatable, permit } = self;
+        prepare_request(&mut head, peer, is_peer_trusted, id);
+        Outbound { head, body, is_keyed: is_repeatable, body_bytes_max: permit.body_bytes_max }
+    }
+}
+
 /// Makes a request's head fit for a backend, by HTTP/1.1.
-pub(crate) fn prepare_request(
+fn prepare_request(
     head: &mut request::Parts,
     peer: &Peer,
     is_peer_trusted: bool,
@@ -128,7 +187,6 @@ pub(crate) fn prepare_request(
     if head.version == Version::HTTP_2 {
         join_cookies(headers);
     }
-    remove_hop_by_hop(headers);
     forward(headers, peer, is_peer_trusted, host.as_ref());
     if let Some(host) = host {
         headers.insert(HOST, host);
@@ -259,10 +317,11 @@ mod tests {
         Peer { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), is_tls: true };
 
     fn prepared(request: Request<()>, trusted: bool) -> request::Parts {
-        let (mut head, ()) = request.into_parts();
-        let id = request_id(&head.headers);
-        prepare_request(&mut head, &PEER, trusted, &id);
-        head
+        let stripped = Stripped::of(request.into_parts().0);
+        let id = request_id(&stripped.head().headers);
+        let permit = Permit { body_bytes_max: 0, is_keyed: false };
+        let judged = stripped.judged(permit, &RetryOptions::default());
+        judged.outbound(&PEER, trusted, &id, OutboundBody::Kept(bytes::Bytes::new())).head
     }
 
     fn get(head: &request::Parts, name: &str) -> Option<String> {

@@ -111,6 +111,42 @@ async fn a_post_that_the_edge_gives_a_key_goes_to_another_instance_with_the_same
     assert_eq!(alive.seen().last().unwrap().headers["idempotency-key"], "mine");
 }
 
+/// `Connection` may name any header, which then ends at the edge: a decision that rests on it
+/// would be one on another request than the one the instance gets.
+#[tokio::test]
+async fn a_key_that_connection_names_makes_no_request_repeatable() {
+    let (one, two) = (Instance::start("one").await, Instance::start("two").await);
+    let mut options = unejected(&[&one, &two]);
+    options.routes = vec![keyed_route()];
+    let edge = Edge::new(options).unwrap();
+    for instance in [&one, &two] {
+        instance.does(Does::BreakOff);
+    }
+    let mut named = request(Method::POST, "/api/save", "{}");
+    named.headers_mut().insert("idempotency-key", "k-1".parse().unwrap());
+    named.headers_mut().insert("connection", "keep-alive, Idempotency-Key".parse().unwrap());
+    assert_eq!(send(&edge, named).await.status, 502);
+    assert_eq!(one.count() + two.count(), 1, "without a key it goes to one instance");
+}
+
+#[tokio::test]
+async fn a_header_that_connection_names_takes_out_nothing_that_the_edge_gives() {
+    let named = || {
+        let mut named = request(Method::POST, "/api/save", "{}");
+        let names = "keep-alive, Idempotency-Key";
+        named.headers_mut().insert("connection", names.parse().unwrap());
+        named.headers_mut().insert("idempotency-key", "theirs".parse().unwrap());
+        named
+    };
+    let instance = Instance::start("one").await;
+    let mut options = unejected(&[&instance]);
+    options.routes = vec![keyed_route()];
+    options.retry.mints_keys = true;
+    send(&Edge::new(options).unwrap(), named()).await;
+    let key = &instance.seen()[0].headers["idempotency-key"];
+    assert_eq!(key.len(), 36, "one of the edge's: {key:?}");
+}
+
 #[tokio::test]
 async fn an_answer_is_never_asked_for_again_even_if_it_is_an_error() {
     let (one, two) = (Instance::start("one").await, Instance::start("two").await);
