@@ -82,6 +82,17 @@ fn sides(name: &str, method: &str) -> Sides {
             [text(&["", "ä"]), vec![long("k", 256)]].concat(),
         ),
         "key" => file_keys(),
+        "prefix" if method == "DOCUMENTS" => (
+            text(&[
+                "019aa2f0",
+                "019AA2F01",
+                "019aa2f0-",
+                "019aa2f0-1111-7",
+                ID,
+                &ID.replace('-', ""),
+            ]),
+            text(&["", "019aa2f", "019aa2fg", "019-aa2f0", "019aa2f0--1", "019aa2f0-11112"]),
+        ),
         "prefix" => (
             [text(&["", "a/", "..", "ä"]), vec![long("p", 1_018)]].concat(),
             [text(&["a\u{1}"]), vec![long("p", 1_019)]].concat(),
@@ -90,6 +101,9 @@ fn sides(name: &str, method: &str) -> Sides {
             [text(&["a", "A.b_c@d-1"]), vec![long("n", 64)]].concat(),
             [text(&["a b", "ä", "a/b"]), vec![long("n", 65)]].concat(),
         ),
+        "last" if method == "DOCUMENTS" => {
+            (text(&["0", "1", "1001", "99999999999999999999"]), text(&["-1", "x", ""]))
+        }
         "last" => (text(&["true", "false"]), text(&["", "yes", "True"])),
         "uploads" => (text(&[""]), text(&["1"])),
         "uploadId" => (
@@ -260,7 +274,11 @@ async fn every_parameter_is_taken_and_refused_as_its_description_says() {
                     assert!(fits(schema, &text), "{case}: its own example {text}");
                 }
                 seen.insert(name.to_owned());
-                let form = if path == "/api/files" { "FILES" } else { method };
+                let form = match path.as_str() {
+                    "/api/files" => "FILES",
+                    "/api/documents" => "DOCUMENTS",
+                    _ => method,
+                };
                 let Sides { taken, refused } = sides(name, form);
                 for value in taken {
                     assert!(fits(schema, &value), "{case}: {value:?} is not described");

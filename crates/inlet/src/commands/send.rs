@@ -4,7 +4,7 @@
 //! Each document has a key of its own, which follows from the file it is in, from its bytes, and
 //! from how often they stood in the file before. So it does not matter into which batch it falls,
 //! nor what stands before or behind it: of a file that was mended or has grown, only what is new is
-//! added. See [`key`](self::key) for what is one sending.
+//! added. See [`key`] for what is one sending.
 
 mod key;
 mod lines;

@@ -1,6 +1,6 @@
 //! The threads and detached tasks of a process, watched: none of them ends unseen.
 //!
-//! Each has a name and a [`Fate`]. An *essential* one is what the process is for: its end, by a
+//! Each has a name and a fate. An *essential* one is what the process is for: its end, by a
 //! panic or a return, before the process is to stop ends the process with a message (G5). A
 //! *restarted* one is a loop that can begin anew: it is started again after a pause, counted in
 //! `inlet_thread_restarts_total{thread="NAME"}`, and the board's part `thread-NAME` is degraded
@@ -138,6 +138,7 @@ impl Watched {
 
     /// Runs `work`, which comes to an end by itself, as a task on the present runtime. Only a panic
     /// in it ends the process.
+    #[cfg(feature = "edge")]
     pub(crate) fn task(
         &self,
         name: &'static str,
