@@ -168,7 +168,7 @@ pub(crate) fn has_secrets_in_data(settings: &Settings) -> bool {
 /// elsewhere, none is needed.
 pub(crate) fn directory_to_change(settings: &Settings) -> anyhow::Result<DataDirectory> {
     let is_there = settings.data.join("FORMAT").exists();
-    let kept = [&settings.store, &settings.bucket, &settings.secrets];
+    let kept = [&settings.store, &settings.bucket];
     if is_there || kept.into_iter().any(|url| matches!(url.as_str(), "sqlite:" | "file:")) {
         return DataDirectory::open_to_change(&settings.data);
     }

@@ -49,6 +49,11 @@ impl FileSecrets {
         Ok(Self { directory: Arc::from(directory) })
     }
 
+    /// The secrets in `directory`, which is not made: as long as it is not there, it has none.
+    pub fn unmade(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: Arc::from(directory.into()) }
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         attempted: &'static str,

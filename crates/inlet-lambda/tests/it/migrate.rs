@@ -65,7 +65,7 @@ fn the_schema_is_made_once_and_its_user_stores_and_follows_a_new_password() {
     assert!(error["errorMessage"].as_str().unwrap().contains("hint: "), "{error}");
     assert!(!error.to_string().contains("first"), "{error}");
 
-    assert_eq!(database.migrate(), json!({ "applied": ["0001_documents"] }));
+    assert_eq!(database.migrate()["applied"][0], "0001_documents");
     assert_eq!(database.migrate(), json!({ "applied": [] }));
     let none = json!({ "batchItemFailures": [] });
     assert_eq!(database.app("persist").invoke(&batch("m-1")).unwrap(), none);

@@ -132,7 +132,12 @@ impl Engines {
     /// Opens the engines that the settings name, for a command.
     pub(crate) async fn open(settings: &Settings, data: &DataDirectory) -> anyhow::Result<Self> {
         let bucket = bucket(settings, data)?().await?;
-        let secrets = secrets(settings, data)?().await?;
+        let secrets = match Url::of("secrets", &settings.secrets) {
+            Url { scheme: "file", rest, .. } if !or_in(data, "secrets", rest).is_dir() => {
+                Arc::new(FileSecrets::unmade(or_in(data, "secrets", rest)))
+            }
+            _ => secrets(settings, data)?().await?,
+        };
         let (password, sqlite) = (DatabasePassword::default(), Slot::default());
         let store = store(settings, data, &bucket, &secrets, &password, &sqlite)?().await?;
         Ok(Self { store, bucket, cache: cache(settings, None).await?, secrets, sqlite, password })
