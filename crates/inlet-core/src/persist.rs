@@ -1,6 +1,6 @@
 //! The step that moves documents from the queue to the store.
 //!
-//! [`persist_batch`] receives a batch, [`put_batch`] plans it ([`plan`]) and has the store write
+//! [`persist_batch`] receives a batch, [`put_batch`] plans it ([`plan()`]) and has the store write
 //! the plan, and the queue is told what became of each message. A batch is planned as if every id
 //! were new, which is so nearly always; where one is not, the store says what it has, and the
 //! batch is planned again with that.

@@ -5,7 +5,7 @@
 //! looked at, so every flipped bit in them is found: by checksums, or because it must be zero.
 //! `LOCK` holds nothing that matters.
 //!
-//! Everything that an open refuses as damage is a [`Problem`] here, and [`repair`] makes the log
+//! Everything that an open refuses as damage is a [`Problem`] here, and [`repair()`] makes the log
 //! open again; the tests hold the three to each other.
 
 use std::fmt;

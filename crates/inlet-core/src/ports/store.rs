@@ -371,7 +371,7 @@ pub struct TallyWeek {
 ///    again and again with these ([`put_batch`](crate::persist::put_batch)), a document is stored
 ///    once and counted once, however often it comes, also within one batch.
 /// 3. A document that is there already with other bytes becomes a dead letter with
-///    [`Cause::KeyConflict`](crate::dead_letter::Cause::KeyConflict); the first stays.
+///    [`Cause::KeyConflict`]; the first stays.
 /// 4. A document that the engine refuses is tried `attempts_max` times and named, and holds up no
 ///    other of the batch.
 /// 5. An engine that is away, locked or full is an error for the whole plan, and refuses nothing.
