@@ -30,10 +30,10 @@ pub(super) type Zones = Arc<Mutex<Vec<Zone>>>;
 
 /// All instances and the worker.
 pub(super) struct Fleet {
-    size: FleetOptions,
+    /// What children are started with.
+    now: InForce,
     /// The part of each instance's id that is this data directory's.
     base: String,
-    settings: Settings,
     given: Given,
     binary: PathBuf,
     data: PathBuf,
@@ -42,11 +42,19 @@ pub(super) struct Fleet {
     live: Live,
     zones: Zones,
     watched: Watched,
-    launch: Arc<Launch>,
     members: Vec<Member>,
     /// Those that are on their way out, or not yet in.
     others: Vec<Member>,
     worker: Option<Member>,
+}
+
+/// A binary and settings, as of one moment.
+struct InForce {
+    launch: Arc<Launch>,
+    settings: Settings,
+    size: FleetOptions,
+    /// The value of each setting as it was given, in their order.
+    given: Vec<String>,
 }
 
 /// What a fleet is made from.
@@ -68,12 +76,12 @@ impl Fleet {
     pub(super) fn start(parts: Parts) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?;
         let launch = Arc::new(Launch::new(&parts.given, &binary, &parts.data)?);
+        let as_given = reload::values(&parts.given.read()?);
         let Parts { size, base, settings, given, data, board, backends, live, zones, watched } =
             parts;
         let mut fleet = Self {
-            size,
+            now: InForce { launch, settings, size, given: as_given },
             base,
-            settings,
             given,
             binary,
             data,
@@ -82,12 +90,11 @@ impl Fleet {
             live,
             zones,
             watched,
-            launch,
             members: Vec::new(),
             others: Vec::new(),
             worker: None,
         };
-        fleet.worker = Some(fleet.start_worker(&fleet.launch));
+        fleet.worker = Some(fleet.start_worker());
         fleet.start_missing();
         Ok(fleet)
     }
@@ -174,11 +181,11 @@ impl Fleet {
     }
 
     fn zone(&self, name: &str) -> Option<usize> {
-        (0..self.size.zones).find(|zone| zone_name(*zone) == name)
+        (0..self.now.size.zones).find(|zone| zone_name(*zone) == name)
     }
 
     fn close(&self, name: &str) -> Reply {
-        let Some(zone) = self.zone(name) else { return no_zone(name, self.size) };
+        let Some(zone) = self.zone(name) else { return no_zone(name, self.now.size) };
         let standing = self.standing();
         let others = standing.iter().enumerate().filter(|(other, _)| *other != zone);
         if !others.into_iter().any(|(_, standing)| *standing == Zone::Up) {
@@ -189,7 +196,7 @@ impl Fleet {
     }
 
     fn open(&self, name: &str) -> Reply {
-        let Some(zone) = self.zone(name) else { return no_zone(name, self.size) };
+        let Some(zone) = self.zone(name) else { return no_zone(name, self.now.size) };
         // It has to show that instances start there before those in its stead are ended.
         if self.standing()[zone] == Zone::Closed {
             self.set(zone, Zone::Down);
@@ -201,8 +208,9 @@ impl Fleet {
     fn judge_zones(&self) {
         let entries = self.board.entries();
         let at_home = |zone: usize| {
-            let is_home =
-                move |place: Place| place.zone == zone && !place.is_substitute(self.size.instances);
+            let is_home = move |place: Place| {
+                place.zone == zone && !place.is_substitute(self.now.size.instances)
+            };
             entries.iter().filter(move |entry| entry.place.is_some_and(is_home))
         };
         let is_ready = |entry: &Entry| entry.ready_since.is_some();
@@ -213,7 +221,7 @@ impl Fleet {
                     let has_failed = |entry: &Entry| {
                         entry.phase != Phase::Running && entry.failures >= FAILURES_MAX
                     };
-                    let elsewhere = (0..self.size.zones).filter(|other| *other != zone);
+                    let elsewhere = (0..self.now.size.zones).filter(|other| *other != zone);
                     let is_elsewhere_ready =
                         elsewhere.into_iter().any(|other| at_home(other).any(is_ready));
                     if at_home(zone).all(has_failed) && is_elsewhere_ready {
@@ -225,7 +233,8 @@ impl Fleet {
                     let is_steady = |entry: &Entry| {
                         entry.ready_since.is_some_and(|since| since.elapsed() >= STEADY)
                     };
-                    if at_home(zone).filter(|entry| is_steady(entry)).count() >= self.size.instances
+                    if at_home(zone).filter(|entry| is_steady(entry)).count()
+                        >= self.now.size.instances
                     {
                         tracing::info!(zone = name, "a zone is back; its instances return");
                         self.set(zone, Zone::Up);
@@ -238,9 +247,9 @@ impl Fleet {
 
     /// Starts an instance at every place that should be taken and is not.
     fn start_missing(&mut self) {
-        for place in places(&self.standing(), self.size.instances) {
+        for place in places(&self.standing(), self.now.size.instances) {
             if !self.members.iter().any(|member| member.place == Some(place)) {
-                let member = self.start_at(place, &Arc::clone(&self.launch));
+                let member = self.start_at(place);
                 self.members.push(member);
             }
         }
@@ -249,7 +258,7 @@ impl Fleet {
     /// Ends an instance at a place that should not be taken, once all that should be are.
     async fn end_one_surplus(&mut self) {
         let standing = self.standing();
-        let wanted = places(&standing, self.size.instances);
+        let wanted = places(&standing, self.now.size.instances);
         let surplus = self
             .members
             .iter()
@@ -273,7 +282,7 @@ impl Fleet {
         let id = member.id.clone();
         // Kept where it is found, should it be time to stop in the middle of this.
         self.others.push(member);
-        self.backends.drain(&id, self.settings.shutdown).await;
+        self.backends.drain(&id, self.now.settings.shutdown).await;
         self.end_other(&id).await;
     }
 
@@ -285,29 +294,34 @@ impl Fleet {
         }
     }
 
-    fn start_at(&self, place: Place, launch: &Arc<Launch>) -> Member {
+    fn start_at(&self, place: Place) -> Member {
         let name = format!("{}-{}{}", self.base, zone_name(place.zone), place.number);
         // An instance and its successor each need a log of their own; they take turns with two.
         let is_taken = self.members.iter().chain(&self.others).any(|member| member.id == name);
         let id = if is_taken { format!("{name}.2") } else { name };
-        Member::start(self.kind(id, Some(place)), Arc::clone(launch), &self.board, &self.watched)
+        Member::start(
+            self.kind(id, Some(place)),
+            Arc::clone(&self.now.launch),
+            &self.board,
+            &self.watched,
+        )
     }
 
-    fn start_worker(&self, launch: &Arc<Launch>) -> Member {
+    fn start_worker(&self) -> Member {
         let id = format!("{}-persist", self.base);
-        Member::start(self.kind(id, None), Arc::clone(launch), &self.board, &self.watched)
+        Member::start(self.kind(id, None), Arc::clone(&self.now.launch), &self.board, &self.watched)
     }
 
     fn kind(&self, id: String, place: Option<Place>) -> Kind {
-        let instances = self.size.instances * self.size.zones;
+        let instances = self.now.size.instances * self.now.size.zones;
         Kind {
             id,
             place,
-            threads: (self.settings.threads / instances).max(1),
-            bodies_bytes_max: self.settings.limits.bodies_bytes_max,
-            hang: self.size.hang,
-            shutdown: self.settings.shutdown,
-            log_json: self.settings.log_json,
+            threads: (self.now.settings.threads / instances).max(1),
+            bodies_bytes_max: self.now.settings.limits.bodies_bytes_max,
+            hang: self.now.size.hang,
+            shutdown: self.now.settings.shutdown,
+            log_json: self.now.settings.log_json,
         }
     }
 }

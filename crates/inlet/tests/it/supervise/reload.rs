@@ -44,7 +44,10 @@ fn a_reload_under_load_replaces_every_instance_and_fails_no_request() {
     load.wait_for(50);
     let output = fleet.run(&["reload"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "4 instances were replaced\n");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "4 instances were replaced: t-a1.2, t-a2.2, t-b1.2, t-b2.2\n"
+    );
     fleet.wait_until_up(&["t-a1.2", "t-a2.2", "t-b1.2", "t-b2.2"]);
     load.wait_for(50);
     // Once more, by the signal.
@@ -72,6 +75,73 @@ fn changed_settings_are_taken_up_by_a_reload_and_not_by_a_crash() {
     assert_eq!(status(), 413, "a crash is no reload");
     assert!(fleet.run(&["reload"]).status.success());
     assert_eq!(status(), 202);
+}
+
+/// A fleet whose size is in its file of settings.
+fn sized_by_its_file(settings: &str) -> Fleet {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("up.toml"), settings).unwrap();
+    let data = directory.path().join("data");
+    let flags = ["--config", "up.toml", "--instance", "t", "--log-level", "warn"];
+    let server = Server::start_with(&data, &flags, Some(TOKEN));
+    Fleet { server, data, _directory: directory }
+}
+
+/// The threads that an instance was started with.
+fn threads(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let line = String::from_utf8(line).unwrap();
+    let mut words = line.split('\0').skip_while(|word| *word != "--threads");
+    words.nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn one_reload_takes_up_every_setting_and_names_those_that_take_a_restart() {
+    let fleet = sized_by_its_file("instances = 1\nzones = 1\nthreads = 1\n");
+    fleet.wait_until_up(&["t-a1"]);
+    assert_eq!(threads(fleet.pid("t-a1")), "1");
+    fs::write(settings(&fleet), "instances = 2\nzones = 2\nthreads = 8\n").unwrap();
+    let output = fleet.run(&["reload"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let expected = "4 instances were replaced: t-a1.2, t-a2, t-b1, t-b2; \
+                    in force: instances, zones, threads\n";
+    assert_eq!(said, expected);
+    assert!(fleet.up().keys().eq(["t-a1.2", "t-a2", "t-b1", "t-b2"]));
+    assert!(fleet.up().into_values().all(|pid| threads(pid) == "2"));
+
+    // Fewer again, and one that only a restart can take up.
+    fs::write(settings(&fleet), "instances = 1\nzones = 1\nthreads = 8\nhsts_s = 7\n").unwrap();
+    let output = fleet.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("in force: instances, zones; not in force before a restart"), "{said}");
+    assert!(said.contains("hsts_s"), "{said}");
+    fleet.wait_until_up(&["t-a1"]);
+    assert_eq!(threads(fleet.pid("t-a1")), "8");
+    let id = fleet.server.save("[1]");
+    fleet.server.wait_until_stored(&id);
+}
+
+#[test]
+fn a_reload_of_which_one_instance_fails_goes_back_and_says_so() {
+    let fleet = with_settings("depth_max = 64\n");
+    // The first successor starts, the second finds no place for its log.
+    fs::write(fleet.data.join("log").join("t-a2.2"), "in the way").unwrap();
+    fs::write(settings(&fleet), "depth_max = 3\n").unwrap();
+    let output = fleet.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("not reloaded, all stays as it was: t-a2.2 did not become"), "{said}");
+    assert!(said.contains("t-a1.2 went back"), "{said}");
+    fleet.wait_until_up(&["t-a1", "t-a2", "t-b1", "t-b2"]);
+    for _ in 0..8 {
+        fleet.server.save("[[[[[1]]]]]");
+    }
+    fs::remove_file(fleet.data.join("log").join("t-a2.2")).unwrap();
+    assert!(fleet.run(&["reload"]).status.success());
+    let answer = fleet.server.post("/api/save", &[], b"[[[[[1]]]]]");
+    assert_eq!(answer.status, 400, "{}", answer.text());
 }
 
 #[test]
