@@ -181,3 +181,25 @@ fn a_socket_that_is_for_no_door_is_refused_with_what_to_do() {
     assert!(said.contains(&format!("a socket on {address} was handed over for no door")), "{said}");
     assert!(said.contains("FileDescriptorName="), "{said}");
 }
+
+#[test]
+fn the_unit_starts_without_a_file_of_settings() {
+    let unit = include_str!("../../../../deploy/systemd/inlet.service");
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    let here = |text: &str| {
+        text.replace("/var/lib/inlet", &place("data")).replace("/etc/inlet", &place("settings"))
+    };
+    let value = |name: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(name));
+    let mut command = inlet(Path::new(&here(value("WorkingDirectory=").next().unwrap())));
+    for variable in value("Environment=") {
+        let (name, value) = variable.split_once('=').unwrap();
+        command.env(name, here(value));
+    }
+    let output = command.arg("config").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
