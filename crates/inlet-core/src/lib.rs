@@ -35,6 +35,7 @@ pub mod log_filter;
 pub mod media_type;
 pub mod persist;
 pub mod ports;
+pub mod redact;
 pub mod redrive;
 pub mod rejection;
 pub mod schedule;

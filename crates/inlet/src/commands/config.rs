@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use inlet_core::redact;
 use inlet_log::Durability;
 
 use crate::cli::JsonArgs;
@@ -14,7 +15,7 @@ pub(crate) fn run(settings: &Settings, sources: &Sources, args: &JsonArgs) -> an
     let warning = wire::is_bucket_on_store_disk(settings).then_some(BUCKET_ON_STORE_DISK);
     for (setting, value) in sources.iter() {
         let name = setting.name;
-        let text = without_password(&value.text);
+        let text = redact::url(&value.text);
         if args.json {
             report::data(json!({
                 "name": name,
@@ -53,30 +54,4 @@ fn print_durability(durability: &Durability, as_json: bool) -> anyhow::Result<()
         |warning| format!("not known to survive a power cut: {warning}"),
     );
     report::data(format_args!("{:<28} {text:<24} {note}", "log durability"))
-}
-
-/// The value without what stands between `user:` and `@` in a URL.
-fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => {
-            let user = rest[..at].split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:***{}", &rest[at..])
-        }
-        None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_password;
-
-    #[test]
-    fn a_password_is_never_printed() {
-        assert_eq!(without_password("postgres://a:b@h/db"), "postgres://a:***@h/db");
-        assert_eq!(without_password("postgres://a:p@ss@h/db"), "postgres://a:***@h/db");
-        assert_eq!(without_password("sqlite:"), "sqlite:");
-        assert_eq!(without_password("s3://bucket/a@b"), "s3://bucket/a@b");
-    }
 }

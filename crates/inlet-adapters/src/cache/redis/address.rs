@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::redact;
 use redis::{Client, RedisError, TlsCertificates};
 
 const HINT: &str = "as in redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS, where ?ca=FILE names \
@@ -11,14 +12,14 @@ const HINT: &str = "as in redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS, w
 /// Where the server is, and as whom it is asked.
 pub(super) struct Address {
     pub(super) client: Client,
-    /// The URL without user and password.
+    /// The URL without its password.
     pub(super) shown: String,
 }
 
 impl Address {
     /// Reads `url`, and the file that it names. Fails as [`FailureKind::Refused`].
     pub(super) async fn parse(url: &str) -> Result<Self, Failure> {
-        let shown = shown(url);
+        let shown = redact::url(url);
         let refused = |reason: String| {
             Failure::new(FailureKind::Refused, "read the URL of the cache", shown.clone())
                 .because(reason)
@@ -76,15 +77,6 @@ fn unreadable(path: &std::path::Path) -> Failure {
         .hint("it must be a file of certificates in PEM")
 }
 
-/// The URL without what may be a password: whatever stands before its last `@` or behind its
-/// first `?` or `#`. A password may hold these as well, so the `@` goes first.
-fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    let place = place.split(['?', '#']).next().unwrap_or_default();
-    if scheme.is_empty() { place.to_owned() } else { format!("{scheme}://{place}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +106,6 @@ mod tests {
     #[tokio::test]
     async fn what_is_shown_has_no_password() {
         let address = Address::parse("redis://me:geheim@cache.example.com:6380/2").await.unwrap();
-        assert_eq!(address.shown, "redis://cache.example.com:6380/2");
+        assert_eq!(address.shown, "redis://me:***@cache.example.com:6380/2");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use inlet_core::failure::{Failure, FailureKind};
+use inlet_core::redact;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
@@ -39,7 +40,7 @@ impl Address {
     /// Reads `url`. Fails as [`FailureKind::Refused`].
     pub(super) fn parse(url: &str) -> Result<Self, Failure> {
         let refused = |reason: &str| {
-            Failure::new(FailureKind::Refused, "read the URL of the store", redacted(url))
+            Failure::new(FailureKind::Refused, "read the URL of the store", redact::url(url))
                 .because(reason.to_owned())
                 .hint(
                     "as in postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full; \
@@ -135,17 +136,6 @@ fn shown(config: &Config) -> String {
     text
 }
 
-/// A URL that could not be read, without what may be a password: whatever stands before its last
-/// `@` or behind a `?`.
-fn redacted(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.split_once('?').map_or(rest, |(front, _)| front);
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://…@{host}"),
-        None => format!("{scheme}://{rest}"),
-    }
-}
-
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -207,6 +197,7 @@ mod tests {
             "postgres://me:geheim@db/d?sslmode=maybe",
             "postgres://me:geheim@db:port/d",
             "postgres://me:ge/heim@db/d?colour=red",
+            "postgres://me:ge?heim@db:port/d",
             "postgres://me:geh@eim@db:x/d",
             "postgres://me@db/d?password=geheim&colour=red",
             "postgres://me:geheim@db/d?sslrootcert=%zz",
