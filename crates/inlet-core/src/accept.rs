@@ -46,6 +46,9 @@ pub struct SaveHead<'a> {
     pub stream: Option<&'a str>,
     /// The `Idempotency-Key`.
     pub key: Option<&'a str>,
+    /// The id that the edge before this instance minted for the document or the batch; without
+    /// effect beside a key.
+    pub minted: Option<DocumentId>,
     /// The `Content-Type`.
     pub content_type: Option<&'a str>,
     /// The `Content-Encoding`.
@@ -60,6 +63,7 @@ pub struct Admission {
     owner: Arc<str>,
     stream: StreamName,
     key: Option<IdempotencyKey>,
+    minted: Option<DocumentId>,
     encoding: Encoding,
     media: Media,
     body_bytes_max: usize,
@@ -90,6 +94,8 @@ struct Item {
     md5: [u8; 16],
     /// Its key, and the id that follows from it.
     keyed: Option<(IdempotencyKey, DocumentId)>,
+    /// The id that was minted for it, where it has no key.
+    minted: Option<DocumentId>,
 }
 
 /// The answer to an accepted document.
@@ -131,7 +137,7 @@ impl Admission {
     /// A rejection where the body is not acceptable, and a failure where the budget has no more.
     pub fn examine(self, body: Bytes, share: &mut Share) -> Result<Examined, Error> {
         let body = decode::decode(self.encoding, body, self.body_bytes_max, share)?;
-        let item = self.item(body, self.key.clone(), DocumentId::derive)?;
+        let item = self.item(body, self.key.clone(), DocumentId::derive, self.minted)?;
         Ok(Examined { owner: self.owner, stream: self.stream, item })
     }
 
@@ -166,10 +172,11 @@ impl Admission {
             if is_keyed {
                 let line = body.slice(part);
                 let (key, document) = keyed::read(&line, self.depth_max)?;
-                return self.item(line.slice(document), Some(key), DocumentId::derive);
+                return self.item(line.slice(document), Some(key), DocumentId::derive, None);
             }
             let key = self.key.as_ref().map(|key| key.of_item(index)).transpose()?;
-            self.item(body.slice(part), key, DocumentId::derive_item)
+            let minted = self.minted.map(|batch| batch.of_item(index));
+            self.item(body.slice(part), key, DocumentId::derive_item, minted)
         };
         let items = parts.into_iter().enumerate().map(item).collect();
         Ok(ExaminedBatch { owner: self.owner, stream: self.stream, items })
@@ -180,6 +187,7 @@ impl Admission {
         body: Bytes,
         key: Option<IdempotencyKey>,
         id_of: fn(&StreamName, &IdempotencyKey) -> DocumentId,
+        minted: Option<DocumentId>,
     ) -> Result<Item, Rejection> {
         if body.is_empty() {
             return Err(Rejection::BodyEmpty);
@@ -195,7 +203,7 @@ impl Admission {
             let id = id_of(&self.stream, &key);
             (key, id)
         });
-        Ok(Item { md5: md5(&body), body, keyed })
+        Ok(Item { md5: md5(&body), body, keyed, minted })
     }
 }
 
@@ -344,6 +352,7 @@ impl Intake {
             owner,
             stream,
             key,
+            minted: head.minted,
             encoding,
             media,
             body_bytes_max,
@@ -515,14 +524,17 @@ impl Item {
     fn document(
         self,
         stream: &StreamName,
-        received: Timestamp,
+        now: Timestamp,
         generation: Option<u64>,
     ) -> (Document, Receipt) {
-        let Self { body, md5, keyed } = self;
+        let Self { body, md5, keyed, minted } = self;
         let (key, id) = match keyed {
             Some((key, id)) => (Some(key), id),
-            None => (None, DocumentId::mint(received)),
+            None => (None, minted.unwrap_or_else(|| DocumentId::mint(now))),
         };
+        // A document that two instances accept under one id is the same in both, its moment too.
+        let received = minted.filter(|_| key.is_none()).and_then(|id| id.accepted());
+        let received = received.unwrap_or(now);
         let receipt = Receipt { id, md5, body: body.clone(), replayed: false };
         (Document { id, stream: stream.clone(), key, received, generation, body }, receipt)
     }

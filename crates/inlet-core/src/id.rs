@@ -38,6 +38,9 @@ const KEYS: &[u8] = b"inlet idempotency key v1\0";
 /// domain of their own, such a document and that item would be taken for one.
 const OWN_KEYS_LIKE_ITEMS: &[u8] = b"inlet idempotency key v2\0";
 
+/// Where the ids of the items of a batch come from whose id was minted by an edge.
+const MINTED_ITEMS: &[u8] = b"inlet item of a minted batch v1\0";
+
 /// The id of a document and of its receipt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId([u8; 16]);
@@ -72,6 +75,19 @@ impl DocumentId {
     /// The id of an item of a batch, by the key that [`IdempotencyKey::of_item`] made for it.
     pub fn derive_item(stream: &StreamName, key: &IdempotencyKey) -> Self {
         hashed(KEYS, stream, key)
+    }
+
+    /// The id of the document at that index of a batch without keys, whose own id was minted before
+    /// an instance had it: always the same one, and of the same moment.
+    pub fn of_item(&self, index: usize) -> Self {
+        let digest = Sha256::new()
+            .chain_update(MINTED_ITEMS)
+            .chain_update(self.0)
+            .chain_update(u64::try_from(index).unwrap_or(u64::MAX).to_be_bytes())
+            .finalize();
+        let mut id = self.0;
+        id[6..].copy_from_slice(&digest[..10]);
+        seal(id, 0x70)
     }
 
     /// When the document with this id was accepted, to the millisecond, by the clock of then; nothing
@@ -269,6 +285,21 @@ mod tests {
         assert_eq!(&id.to_string()[14..15], "7");
         assert_eq!(id.accepted(), Some(Timestamp::from_micros(1_795_226_598_000_000)));
         assert!(!id.is_derived());
+    }
+
+    #[test]
+    fn the_items_of_a_minted_batch_have_ids_of_their_own_that_are_always_the_same() {
+        let batch = DocumentId::mint(Timestamp::from_micros(1_795_226_598_000_000));
+        let other = DocumentId::mint(Timestamp::from_micros(1_795_226_598_000_000));
+        let ids: std::collections::HashSet<_> =
+            (0..100).flat_map(|index| [batch.of_item(index), other.of_item(index)]).collect();
+        assert_eq!(ids.len(), 200);
+        for index in 0..100 {
+            let id = batch.of_item(index);
+            assert_eq!(id, batch.of_item(index));
+            assert!(id.is_ours() && !id.is_derived() && id != batch);
+            assert_eq!(id.accepted(), batch.accepted());
+        }
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl State {
             return Ok(answer);
         }
         let retry = &self.options.retry;
-        let judged = stripped.judged(permit, retry);
+        let judged = stripped.judged(permit, retry, self.options.document_ids.as_ref())?;
         let kept_bytes_max = retry.kept_bytes_max;
         let body = OutboundBody::of(body, kept_bytes_max, judged.permit.body_bytes_max).await?;
         let mut outbound = judged.outbound(&asked.peer, asked.is_peer_trusted, &asked.id, body);

@@ -19,11 +19,15 @@ use rand::RngExt;
 
 use crate::firewall::Permit;
 use crate::forward::{Outbound, OutboundBody};
-use crate::options::RetryOptions;
+use crate::options::{DocumentIds, RetryOptions};
+use crate::problem::Problem;
 
 /// The header of a request's id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The id of the document in a request, and the secret by which an instance knows its edge.
+const X_INLET_DOCUMENT_ID: HeaderName = HeaderName::from_static("x-inlet-document-id");
+const X_INLET_EDGE: HeaderName = HeaderName::from_static("x-inlet-edge");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -53,7 +57,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// How many headers are put in at most.
-const ADDED_MAX: usize = 7;
+const ADDED_MAX: usize = 9;
 
 /// The longest request id that is taken over from a client, in bytes.
 const GIVEN_ID_BYTES_MAX: usize = 128;
@@ -138,16 +142,36 @@ impl Stripped {
         &self.0
     }
 
-    /// Decides whether the request does the same when it is sent twice, and gives it a key where
-    /// keys are minted.
-    pub(crate) fn judged(self, permit: Permit, retry: &RetryOptions) -> Judged {
+    /// Decides whether the request does the same when it is sent twice, and gives it what makes it
+    /// so: before instances of its own, the document's id; where keys are minted, a key.
+    ///
+    /// # Errors
+    /// When a client gives an id itself.
+    pub(crate) fn judged(
+        self,
+        permit: Permit,
+        retry: &RetryOptions,
+        ids: Option<&DocumentIds>,
+    ) -> Result<Judged, Problem> {
         let Self(mut head) = self;
         let headers = &mut head.headers;
+        if let Some(ids) = ids {
+            if headers.contains_key(&X_INLET_DOCUMENT_ID) {
+                let why = "X-Inlet-Document-Id is given by the edge, and by nobody else";
+                return Err(Problem::malformed(why));
+            }
+            if permit.is_keyed && !headers.contains_key(&IDEMPOTENCY_KEY) {
+                headers.reserve(ADDED_MAX);
+                headers.insert(X_INLET_DOCUMENT_ID, ids.mint());
+                headers.insert(X_INLET_EDGE, ids.secret());
+                return Ok(Judged { head, is_repeatable: true, permit });
+            }
+        }
         if permit.is_keyed && retry.mints_keys {
             headers.entry(IDEMPOTENCY_KEY).or_insert_with(fresh_id);
         }
         let is_repeatable = permit.is_keyed && headers.contains_key(&IDEMPOTENCY_KEY);
-        Judged { head, is_repeatable, permit }
+        Ok(Judged { head, is_repeatable, permit })
     }
 }
 
@@ -320,7 +344,7 @@ mod tests {
         let stripped = Stripped::of(request.into_parts().0);
         let id = request_id(&stripped.head().headers);
         let permit = Permit { body_bytes_max: 0, is_keyed: false };
-        let judged = stripped.judged(permit, &RetryOptions::default());
+        let judged = stripped.judged(permit, &RetryOptions::default(), None).unwrap();
         judged.outbound(&PEER, trusted, &id, OutboundBody::Kept(bytes::Bytes::new())).head
     }
 

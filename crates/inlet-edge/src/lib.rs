@@ -25,8 +25,9 @@
 //! A request goes to another instance when the first could not be reached, or not one byte was
 //! written. When bytes were written and no answer came, only idempotent methods do, and requests
 //! with an `Idempotency-Key` on a route that is marked for it. A `POST` without a key is answered
-//! `502`, unless the edge gives it one ([`RetryOptions::mints_keys`]). Retries are held to a fifth
-//! of all requests.
+//! `502`, unless the edge mints the document's id ([`EdgeOptions::document_ids`], before instances
+//! of its own) or a key ([`RetryOptions::mints_keys`]). Retries are held to a fifth of all
+//! requests.
 //!
 //! Start reading at `service.rs`, then [`Edge::call`] and `forward.rs`, then [`health`] and
 //! [`balance`](crate).
@@ -60,7 +61,7 @@ pub use edge::{BackendStatus, Edge, EdgeError};
 pub use files::FilesError;
 pub use headers::Peer;
 pub use options::{
-    BackendOptions, BackendTls, BalanceOptions, ConnectionOptions, EdgeOptions, FilesOptions,
-    HealthOptions, RetryOptions,
+    BackendOptions, BackendTls, BalanceOptions, ConnectionOptions, DocumentIds, EdgeOptions,
+    FilesOptions, HealthOptions, RetryOptions,
 };
 pub use service::{EdgeService, MoreFigures};

@@ -1,9 +1,11 @@
 //! What an edge is told: plain data, with defaults that suit instances near by.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use http::header::HeaderValue;
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 
@@ -30,6 +32,8 @@ pub struct EdgeOptions {
     pub health: HealthOptions,
     /// When a request is sent a second time.
     pub retry: RetryOptions,
+    /// Ids for documents, before instances that take documents from this edge alone.
+    pub document_ids: Option<DocumentIds>,
     /// What may be asked for. Nothing else is let through; with no route at all everything is.
     pub routes: Vec<Route>,
     /// The firewall's rules, in a file; see [`firewall`](crate::firewall) for its format.
@@ -61,6 +65,7 @@ impl Default for EdgeOptions {
             balance: BalanceOptions::default(),
             health: HealthOptions::default(),
             retry: RetryOptions::default(),
+            document_ids: None,
             routes: Vec::new(),
             firewall: None,
             plans: Plans::default(),
@@ -71,6 +76,40 @@ impl Default for EdgeOptions {
             access_log: None,
             wall_clock: SystemTime::now,
         }
+    }
+}
+
+/// Mints the ids of documents that come without an `Idempotency-Key`, so that each may be sent
+/// to a second instance: the id makes it one document, and costs no look-up as a key does.
+///
+/// The instances take an id only beside the secret, which they share with this edge.
+#[derive(Clone)]
+pub struct DocumentIds {
+    mint: fn() -> [u8; 36],
+    secret: HeaderValue,
+}
+
+impl DocumentIds {
+    /// Ids that `mint` makes, for instances that know `secret`; nothing where that has other
+    /// characters than visible ASCII.
+    pub fn new(mint: fn() -> [u8; 36], secret: &str) -> Option<Self> {
+        let mut secret = HeaderValue::from_str(secret).ok()?;
+        secret.set_sensitive(true);
+        Some(Self { mint, secret })
+    }
+
+    pub(crate) fn mint(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&(self.mint)()).expect("digits and dashes make a header value")
+    }
+
+    pub(crate) fn secret(&self) -> HeaderValue {
+        self.secret.clone()
+    }
+}
+
+impl fmt::Debug for DocumentIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DocumentIds").finish_non_exhaustive()
     }
 }
 
@@ -234,7 +273,8 @@ pub struct RetryOptions {
     pub kept_bytes_max: usize,
     /// Whether a request without an `Idempotency-Key` on a route that takes one gets one from the
     /// edge, so that it too may be sent again. An instance looks for each key among those it has
-    /// seen, so documents without one are accepted a little faster.
+    /// seen, so documents without one are accepted a little faster. Without effect beside
+    /// [`EdgeOptions::document_ids`].
     pub mints_keys: bool,
 }
 

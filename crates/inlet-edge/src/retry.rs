@@ -3,7 +3,7 @@
 //! | what happened | may be sent again |
 //! | --- | --- |
 //! | no connection could be made, or not one byte was written | always |
-//! | bytes were written, and no answer came | idempotent methods (RFC 9110), and requests whose route and `Idempotency-Key` make a second one the same as the first |
+//! | bytes were written, and no answer came | idempotent methods (RFC 9110), and requests whose route and key or id make a second one the same as the first |
 //! | an answer came, be it an error or broken off in the middle | never |
 //!
 //! In each case the body must be there still: it was kept whole, or nothing of it was read. And

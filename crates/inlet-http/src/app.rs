@@ -11,6 +11,7 @@ use inlet_core::health::Health;
 use inlet_core::ports::{Bucket, Cache, Clock, Queue, Store};
 
 use crate::damage::Damage;
+use crate::edge::EdgeSecret;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::site::landing::RecentFigures;
@@ -53,6 +54,16 @@ pub struct AppState {
     pub(crate) recent: RecentFigures,
     /// Damage that reads have found in the store.
     pub(crate) damage: Damage,
+    /// The secret of the edge before this instance.
+    pub(crate) edge: EdgeSecret,
+}
+
+impl AppState {
+    /// The same for an instance behind an edge that knows this secret, and mints the ids of
+    /// documents. Without it, ids are taken from nobody.
+    pub fn behind_edge(self, secret: &str) -> Self {
+        Self { edge: EdgeSecret::new(secret), ..self }
+    }
 }
 
 /// Which instance this is, and since when it runs.

@@ -27,6 +27,7 @@ mod app;
 mod body;
 mod call;
 mod damage;
+mod edge;
 mod erasures;
 mod escape;
 mod look_ahead;

@@ -90,6 +90,7 @@ struct Door {
 const JSON: SaveHead<'_> = SaveHead {
     stream: None,
     key: None,
+    minted: None,
     content_type: Some("application/json"),
     content_encoding: None,
     content_length: None,
@@ -540,4 +541,37 @@ async fn a_batch_of_many_small_documents_takes_what_they_cost_from_the_budget() 
     assert_eq!(code(&door.save_batch(LINES, "1\n".repeat(10_000)).await), "full");
     assert_eq!(door.queue.len(), 1_000);
     assert_eq!(door.intake.budget().taken_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_two_instances_take_under_one_minted_id_is_one_document() {
+    let id = DocumentId::mint(NOW);
+    let (one, other) = (Door::new(), Door::new());
+    let minted = SaveHead { minted: Some(id), ..JSON };
+    for door in [&one, &other] {
+        assert_eq!(door.save(minted, "[1]").await.unwrap().id, id);
+    }
+    let (first, second) = (sent(&one).await, sent(&other).await);
+    assert_eq!(first, second);
+    assert_eq!(first[0].received.as_millis(), NOW.as_millis());
+    let lines = SaveHead { minted: Some(id), ..LINES };
+    for door in [&one, &other] {
+        door.save_batch(lines, "1\n1\n").await.unwrap();
+    }
+    let (first, second) = (sent(&one).await, sent(&other).await);
+    assert_eq!((&first, first.len()), (&second, 2));
+    assert_ne!(first[0].id, first[1].id, "the same body twice in a batch is two documents");
+    // Beside a key, the key decides.
+    let keyed = SaveHead { key: Some("k"), ..minted };
+    assert_ne!(one.save(keyed, "[1]").await.unwrap().id, id);
+}
+
+/// What the door has sent to its queue, which has it no more.
+async fn sent(door: &Door) -> Vec<Document> {
+    let limit =
+        BatchLimit { documents_max: 10, bytes_max: 1 << 20, wait: Duration::from_millis(1) };
+    let delivery = door.queue.receive(limit).await.unwrap();
+    let outcomes = vec![Outcome::Stored; delivery.messages.len()];
+    door.queue.settle(&delivery, &outcomes).await.unwrap();
+    delivery.messages.into_iter().map(|message| message.document.unwrap()).collect()
 }

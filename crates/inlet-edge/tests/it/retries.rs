@@ -1,8 +1,10 @@
 //! What is sent again, and what is not.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::Method;
 use inlet_edge::firewall::Route;
-use inlet_edge::{Edge, EdgeOptions};
+use inlet_edge::{DocumentIds, Edge, EdgeOptions};
 
 use crate::instance::{Does, Instance};
 use crate::setup::{get, post, request, running, send, unchecked, until};
@@ -147,6 +149,62 @@ async fn a_header_that_connection_names_takes_out_nothing_that_the_edge_gives() 
     assert_eq!(key.len(), 36, "one of the edge's: {key:?}");
 }
 
+#[tokio::test]
+async fn a_document_whose_id_the_edge_minted_goes_to_another_instance_under_the_same_id() {
+    let (broken, alive) = (Instance::start("broken").await, Instance::start("alive").await);
+    broken.does(Does::BreakOff);
+    let mut options = unejected(&[&broken, &alive]);
+    options.routes = vec![keyed_route()];
+    options.document_ids = DocumentIds::new(minted, "secret");
+    let edge = Edge::new(options).unwrap();
+    for _ in 0..10 {
+        assert_eq!(post(&edge, "/api/save", "{}").await.text(), "alive {}");
+    }
+    let id = |seen: &crate::instance::Seen| {
+        assert_eq!(seen.headers["x-inlet-edge"], "secret");
+        assert!(!seen.headers.contains_key("idempotency-key"));
+        seen.headers["x-inlet-document-id"].clone()
+    };
+    let (first, second): (Vec<_>, Vec<_>) =
+        (broken.seen().iter().map(id).collect(), alive.seen().iter().map(id).collect());
+    assert!(!first.is_empty() && first.iter().all(|id| second.contains(id)));
+    let different: std::collections::HashSet<_> = second.iter().collect();
+    assert_eq!(different.len(), 10, "each document has an id of its own");
+    let mut given = request(Method::POST, "/api/save", "{}");
+    given.headers_mut().insert("idempotency-key", "mine".parse().unwrap());
+    send(&edge, given).await;
+    let last = alive.seen().last().unwrap().headers.clone();
+    assert_eq!(last["idempotency-key"], "mine");
+    assert!(!last.contains_key("x-inlet-document-id") && !last.contains_key("x-inlet-edge"));
+}
+
+#[tokio::test]
+async fn an_id_that_a_client_gives_reaches_no_instance() {
+    let instance = Instance::start("one").await;
+    let mut options = unejected(&[&instance]);
+    options.routes = vec![keyed_route()];
+    options.document_ids = DocumentIds::new(minted, "secret");
+    let edge = Edge::new(options).unwrap();
+    for key in [None, Some("k-1")] {
+        let mut given = request(Method::POST, "/api/save", "{}");
+        given.headers_mut().insert("x-inlet-document-id", "mine".parse().unwrap());
+        if let Some(key) = key {
+            given.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        }
+        assert_eq!(send(&edge, given).await.status, 400);
+    }
+    assert_eq!(instance.count(), 0);
+}
+
+/// Different each time; what an id is, the edge does not know.
+fn minted() -> [u8; 36] {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{number:036}").into_bytes().try_into().unwrap()
+}
+
+/// `Connection` may name any header, which then ends at the edge: a decision that rests on it
+/// would be one on another request than the one the instance gets.
 #[tokio::test]
 async fn an_answer_is_never_asked_for_again_even_if_it_is_an_error() {
     let (one, two) = (Instance::start("one").await, Instance::start("two").await);

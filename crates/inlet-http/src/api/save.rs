@@ -90,6 +90,7 @@ fn head<'a>(call: &'a Call<'_>, query: &'a Query<'_>) -> Result<SaveHead<'a>, Re
     Ok(SaveHead {
         stream: query.get("stream"),
         key,
+        minted: call.app.state.edge.minted(headers)?,
         content_type: headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()),
         content_encoding,
         content_length: content_length(headers),

@@ -8,7 +8,7 @@ use inlet_core::health::Health;
 use inlet_core::ports::SystemClock;
 
 use super::doors::{Doors, Listening};
-use super::front::{Backends, Followed, Front, Live};
+use super::front::{Backends, Followed, Front, Instances, Live};
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
 use super::{instance, serve};
@@ -40,7 +40,8 @@ async fn run_in(
     let doors = Doors::open(&settings)?;
     let zone = Some(settings.zone.clone());
     let more = Box::new(String::new);
-    let mut front = Front::new(&settings, &data, doors, zone, more, &watched, &stop)?;
+    let mut front =
+        Front::new(&settings, &data, doors, Instances::Elsewhere { zone }, more, &watched, &stop)?;
     let backends = Followed::start(front.edge.clone(), backends, &watched, &stop).await?;
     front.serve()?;
     let certificate = serve::certificate_path(&settings, &data);

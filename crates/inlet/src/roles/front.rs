@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inlet_edge::{
-    AccessLog, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
+    AccessLog, DocumentIds, Edge, EdgeOptions, EdgeService, FilesOptions, MoreFigures, RetryOptions,
 };
 use inlet_server::{Lane, Server, ServerOptions, TlsCertificates};
 use tokio::time::Instant;
@@ -52,9 +52,16 @@ pub(super) struct Front {
     stop: Stop,
 }
 
+/// Whose instances an edge is before.
+pub(super) enum Instances {
+    /// Those of others; the zone is the one that the edge is in, if it is in one.
+    Elsewhere { zone: Option<String> },
+    /// Its own, for which it mints the ids of documents.
+    Own(DocumentIds),
+}
+
 impl Front {
-    /// An edge that serves nobody yet. `zone` is the one it is in, if it is in one; `more_figures`
-    /// are shown with its own.
+    /// An edge that serves nobody yet. `more_figures` are shown with its own.
     ///
     /// Certificates, firewall rules, plans and error pages are taken up anew when their files
     /// change.
@@ -62,7 +69,7 @@ impl Front {
         settings: &Settings,
         data: &DataDirectory,
         doors: Doors,
-        zone: Option<String>,
+        instances: Instances,
         more_figures: MoreFigures,
         watched: &Watched,
         stop: &Stop,
@@ -72,12 +79,16 @@ impl Front {
             Some(https) => Some(serve::certificates(settings, data, &[https.ip()], watched, stop)?),
             None => None,
         };
+        let (zone, document_ids) = match instances {
+            Instances::Elsewhere { zone } => (zone, None),
+            Instances::Own(ids) => (None, Some(ids)),
+        };
         let log = access_log::open(settings.edge.access_log.as_deref(), watched)?;
-        let edge = Edge::new(options(settings, zone, certificates.as_ref(), log.clone())?)
-            .map_err(|error| {
-                let hint = "see the files named by --firewall, --pages and --static";
-                anyhow::Error::new(error).context(Hinted::usage("the edge could not start", hint))
-            })?;
+        let options = options(settings, zone, certificates.as_ref(), log.clone())?;
+        let edge = Edge::new(EdgeOptions { document_ids, ..options }).map_err(|error| {
+            let hint = "see the files named by --firewall, --pages and --static";
+            anyhow::Error::new(error).context(Hinted::usage("the edge could not start", hint))
+        })?;
         let live = Live::new(edge.clone(), settings);
         live.follow(watched, stop);
         let service = EdgeService::new(edge.clone(), more_figures, tokens::outside()?.as_deref());

@@ -61,9 +61,11 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
     let hangups = signals::listen(&watched, &stop)?;
     // Ports are taken first: nothing is opened or made for a process that can't listen.
     let doors = if parts.serve { Some(Doors::open(&settings)?) } else { None };
-    if parts.supervised {
-        parent::end_with_it(&watched, &health, &stop, settings.shutdown)?;
-    }
+    let told = if parts.supervised {
+        Some(parent::end_with_it(&watched, &health, &stop, settings.shutdown)?)
+    } else {
+        None
+    };
     let instance = data.instance(settings.instance.as_deref())?;
     let start =
         Start { settings: &settings, data: &data, health: &health, watched: &watched, stop: &stop };
@@ -115,6 +117,12 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
                 erasures::follow(store, intake, kept.clone(), stop.clone())
             }
         });
+        let state = match told {
+            Some(told) => parent::edge_secret(told).await,
+            None => None,
+        };
+        let state =
+            state.map_or_else(AppState::default, |secret| AppState::default().behind_edge(&secret));
         let app = Arc::new(App {
             intake,
             tokens: Some(register),
@@ -132,7 +140,7 @@ async fn run_in(settings: Settings, parts: Parts, data: DataDirectory) -> anyhow
             ),
             metrics: Arc::clone(&metrics),
             pages: wire::pages(&settings)?,
-            state: AppState::default(),
+            state,
         });
         let listening = doors.listening()?;
         threads.extend(serve::start(&settings, &data, doors, app, &queue, &watched, &stop)?);

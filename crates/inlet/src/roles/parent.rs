@@ -3,8 +3,8 @@
 //! On stdout it tells, as one line of JSON each, where it listens ([`Running`]), and a worker
 //! once a second how the store keeps up ([`Figures`]) and which of its parts fail
 //! ([`FailingPart`]). Its stdin is a pipe whose other end only the parent has: when the parent
-//! ends, however it ends, the pipe does too. Over it an instance hears which parts of the worker
-//! fail, so that its readiness has them.
+//! ends, however it ends, the pipe does too. Over it an instance hears the secret of its edge, and
+//! which parts of the worker fail, so that its readiness has them ([`ToChild`]).
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use inlet_core::failure::FailureKind;
 use inlet_core::health::{Health, Part, State};
 use inlet_http::Metrics;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
@@ -27,6 +29,9 @@ const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// to kill it.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long an instance waits for the secret of its edge.
+const SECRET_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a child tells its parent, a line each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +42,23 @@ pub(crate) enum Told {
     Running(Running),
     /// How the store keeps up.
     Figures(Figures),
+}
+
+/// What a parent tells an instance, a line each.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToChild {
+    /// The secret by which it knows its edge; the first line.
+    EdgeSecret(String),
+    /// The parts of the worker that fail; told again when they change.
+    Failing(Vec<FailingPart>),
+}
+
+#[cfg(feature = "edge")]
+impl ToChild {
+    pub(crate) fn line(&self) -> String {
+        serde_json::to_string(self).expect("texts are JSON") + "\n"
+    }
 }
 
 /// A part of a worker that fails.
@@ -115,9 +137,14 @@ fn failing_parts(health: &Health) -> Vec<FailingPart> {
 
 /// Reports what the parent hears of the worker: an instance takes documents that the worker is to
 /// store.
-fn hear(line: &str, part: &Part) {
-    let Ok(failing) = serde_json::from_str::<Vec<FailingPart>>(line) else {
-        return tracing::warn!(line, "the parent says what this binary does not know");
+fn hear(line: &str, part: &Part, secret: &watch::Sender<Option<String>>) {
+    let failing = match serde_json::from_str(line) {
+        Ok(ToChild::Failing(failing)) => failing,
+        Ok(ToChild::EdgeSecret(told)) => {
+            secret.send_replace(Some(told));
+            return;
+        }
+        Err(_) => return tracing::warn!("the parent says what this binary does not know"),
     };
     let worst = failing.iter().max_by_key(|part| part.state == State::Unready.word());
     match worst {
@@ -132,26 +159,35 @@ fn hear(line: &str, part: &Part) {
     }
 }
 
-/// Stops this process when the parent ends.
+/// The secret that the parent tells first; nothing where it tells none in time, as one of an older
+/// version does.
+pub(super) async fn edge_secret(mut told: watch::Receiver<Option<String>>) -> Option<String> {
+    let told = timeout(SECRET_WITHIN, told.wait_for(Option::is_some)).await;
+    told.ok()?.ok()?.clone()
+}
+
+/// Stops this process when the parent ends. Returns where the secret of the edge appears.
 pub(super) fn end_with_it(
     watched: &Watched,
     health: &Health,
     stop: &Stop,
     shutdown: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<watch::Receiver<Option<String>>> {
     let (stop, part) = (stop.clone(), health.part(WORKER));
+    let (secret, told) = watch::channel(None);
     // A thread, so that a runtime that hangs does not keep the process alive.
     watched.blocking_thread("parent", move || {
         let mut lines = io::stdin().lock().lines();
         while let Some(Ok(line)) = lines.next() {
-            hear(&line, &part);
+            hear(&line, &part, &secret);
         }
         stop.now(Reason::Asked);
         std::thread::sleep(shutdown + GRACE);
         tracing::error!("the parent is gone and the time to finish is over");
         lines::flush();
         std::process::exit(1);
-    })
+    })?;
+    Ok(told)
 }
 
 fn say(told: &Told) -> io::Result<()> {

@@ -45,7 +45,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use inlet_core::health::Health;
+use inlet_core::id::DocumentId;
 use inlet_core::ports::{Clock, SystemClock};
+use inlet_edge::DocumentIds;
+use rand::RngExt;
 use tokio::sync::mpsc;
 
 use self::backends::Backends;
@@ -55,7 +58,7 @@ use self::fleet::Fleet;
 use self::metrics::Figures;
 use self::placement::Zone;
 use super::doors::Doors;
-use super::front::Front;
+use super::front::{Front, Instances};
 use super::stop::{Reason, Stop};
 use super::watched::Watched;
 use super::{instance, serve, summary};
@@ -112,7 +115,9 @@ async fn run_in(
     let figures =
         Figures { board: board.clone(), zones: Arc::clone(&zones), health: health.clone() };
     let figures = Box::new(move || figures.text());
-    let mut front = Front::new(&settings, &data, doors, None, figures, &watched, &stop)?;
+    let (edge_secret, ids) = document_ids();
+    let mut front =
+        Front::new(&settings, &data, doors, Instances::Own(ids), figures, &watched, &stop)?;
     let backends = Backends::new(front.edge.clone(), board.clone());
     let running = Running {
         pid: std::process::id(),
@@ -140,6 +145,7 @@ async fn run_in(
         backends: backends.clone(),
         live: front.live.clone(),
         zones,
+        edge_secret,
         watched: watched.clone(),
     })?;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
@@ -196,6 +202,16 @@ async fn run_in(
         Reason::Asked => Ok(()),
         Reason::Failed(why) => Err(Hinted::new(why, "its lines are above").into()),
     }
+}
+
+/// A secret that edge and instances share for as long as they run, and the ids that the edge mints
+/// by it: what is sent to a second instance is the same document there.
+fn document_ids() -> (Arc<str>, DocumentIds) {
+    let secret: [u8; 16] = rand::rng().random();
+    let secret = format!("{:032x}", u128::from_be_bytes(secret));
+    let ids = DocumentIds::new(|| DocumentId::mint(SystemClock.now()).text(), &secret)
+        .expect("hexadecimal digits are visible ASCII");
+    (secret.into(), ids)
 }
 
 /// The directory for what belongs to this process, made anew: the lock of the data directory says

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use crate::server::{TOKEN, until};
 
-/// A load of requests that may be sent again: `GET /`, and documents with keys.
+/// A load of requests that may be sent again: `GET /`, and documents, with keys or, to an edge
+/// that mints their ids, without.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     senders: Vec<JoinHandle<()>>,
@@ -26,11 +27,20 @@ struct Shared {
 impl Load {
     /// Begins it on two connections.
     pub(crate) fn start(address: &str) -> Self {
+        Self::begin(address, true)
+    }
+
+    /// Begins it on two connections, with documents that have no keys.
+    pub(crate) fn start_without_keys(address: &str) -> Self {
+        Self::begin(address, false)
+    }
+
+    fn begin(address: &str, has_keys: bool) -> Self {
         let shared = Arc::<Shared>::default();
         let senders = (0..2)
             .map(|sender| {
                 let (address, shared) = (address.to_owned(), Arc::clone(&shared));
-                std::thread::spawn(move || send(&address, sender, &shared))
+                std::thread::spawn(move || send(&address, sender, has_keys, &shared))
             })
             .collect();
         Self { shared, senders }
@@ -58,7 +68,7 @@ impl Load {
     }
 }
 
-fn send(address: &str, sender: u32, shared: &Shared) {
+fn send(address: &str, sender: u32, has_keys: bool, shared: &Shared) {
     let stream = TcpStream::connect(address).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
@@ -70,9 +80,13 @@ fn send(address: &str, sender: u32, shared: &Shared) {
             "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n".to_owned()
         } else {
             let body = format!("[{sender}, {number}]");
+            let key = match has_keys {
+                true => format!("Idempotency-Key: {sender}-{number}\r\n"),
+                false => String::new(),
+            };
             format!(
                 "POST /api/save HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {TOKEN}\r\n\
-                 Content-Type: application/json\r\nIdempotency-Key: {sender}-{number}\r\n\
+                 Content-Type: application/json\r\n{key}\
                  Content-Length: {}\r\n\r\n{body}",
                 body.len()
             )

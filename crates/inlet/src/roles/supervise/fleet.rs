@@ -41,6 +41,7 @@ pub(super) struct Fleet {
     backends: Backends,
     live: Live,
     zones: Zones,
+    edge_secret: Arc<str>,
     watched: Watched,
     members: Vec<Member>,
     /// Those that are on their way out, or not yet in.
@@ -68,6 +69,8 @@ pub(super) struct Parts {
     pub(super) backends: Backends,
     pub(super) live: Live,
     pub(super) zones: Zones,
+    /// By which the instances know their edge.
+    pub(super) edge_secret: Arc<str>,
     pub(super) watched: Watched,
 }
 
@@ -77,8 +80,8 @@ impl Fleet {
         let binary = std::env::current_exe()?;
         let launch = Arc::new(Launch::new(&parts.given, &binary, &parts.data)?);
         let as_given = reload::values(&parts.given.read()?);
-        let Parts { size, base, settings, given, data, board, backends, live, zones, watched } =
-            parts;
+        let Parts { size, base, settings, given, data, board, backends, live, zones, .. } = parts;
+        let Parts { edge_secret, watched, .. } = parts;
         let mut fleet = Self {
             now: InForce { launch, settings, size, given: as_given },
             base,
@@ -89,6 +92,7 @@ impl Fleet {
             backends,
             live,
             zones,
+            edge_secret,
             watched,
             members: Vec::new(),
             others: Vec::new(),
@@ -322,6 +326,7 @@ impl Fleet {
             hang: self.now.size.hang,
             shutdown: self.now.settings.shutdown,
             log_json: self.now.settings.log_json,
+            edge_secret: Arc::clone(&self.edge_secret),
         }
     }
 }

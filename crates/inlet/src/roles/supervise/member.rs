@@ -16,7 +16,7 @@ use super::launch::Launch;
 use super::lines::{Tail, next_line, pass_on};
 use super::placement::{Place, zone_name};
 use super::probe;
-use crate::roles::parent::Told;
+use crate::roles::parent::{ToChild, Told};
 use crate::roles::watched::Watched;
 
 /// How long a child may take to say that it runs. It reads its whole log before that.
@@ -45,6 +45,8 @@ pub(super) struct Kind {
     pub(super) shutdown: Duration,
     /// Whether its lines go on as they are.
     pub(super) log_json: bool,
+    /// By which an instance knows its edge.
+    pub(super) edge_secret: Arc<str>,
 }
 
 /// A child that is kept running. Dropping this ends it.
@@ -206,14 +208,22 @@ impl Keeper {
     }
 }
 
-/// Tells an instance which parts of the worker fail, whenever that changes. It never returns.
+/// Tells an instance the secret of its edge, and which parts of the worker fail, whenever that
+/// changes. It never returns.
 async fn tell_worker<T>(kind: &Kind, board: &Board, stdin: &mut Option<ChildStdin>) -> T {
     let (mut changes, mut known) = (board.watch(), Vec::new());
+    if let (Some(_), Some(stdin)) = (kind.place, stdin.as_mut()) {
+        let secret = ToChild::EdgeSecret(kind.edge_secret.as_ref().into());
+        if stdin.write_all(secret.line().as_bytes()).await.is_err() {
+            // It is ending, which is seen elsewhere.
+            return std::future::pending().await;
+        }
+    }
     while let (Some(_), Some(stdin)) = (kind.place, stdin.as_mut()) {
         let worker = board.entries().into_iter().find(|entry| entry.place.is_none());
         let failing = worker.map(|worker| worker.failing).unwrap_or_default();
         if failing != known {
-            let line = serde_json::to_string(&failing).expect("texts are JSON") + "\n";
+            let line = ToChild::Failing(failing.clone()).line();
             if stdin.write_all(line.as_bytes()).await.is_err() {
                 // It is ending, which is seen elsewhere.
                 break;
@@ -390,7 +400,9 @@ mod tests {
         let (hang, shutdown) = (Duration::from_secs(10), Duration::from_secs(30));
         let id = "t-persist".to_owned();
         let (place, bodies_bytes_max, log_json) = (None, 1 << 20, false);
-        let kind = Kind { id, place, threads: 1, bodies_bytes_max, hang, shutdown, log_json };
+        let edge_secret = "".into();
+        let kind =
+            Kind { id, place, threads: 1, bodies_bytes_max, hang, shutdown, log_json, edge_secret };
         let board = Board::default();
         board.add(&kind.id, None);
         (kind, board)

@@ -40,7 +40,7 @@ fn refused(fleet: &Fleet) -> String {
 fn a_reload_under_load_replaces_every_instance_and_fails_no_request() {
     let fleet = with_settings("");
     let before = fleet.up();
-    let load = Load::start(fleet.server.plain_address());
+    let load = Load::start_without_keys(fleet.server.plain_address());
     load.wait_for(50);
     let output = fleet.run(&["reload"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
