@@ -56,6 +56,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+/// The host of a request that names none.
+const NO_HOST: HeaderValue = HeaderValue::from_static("inlet");
+
 /// How many headers are put in at most.
 const ADDED_MAX: usize = 9;
 
@@ -212,9 +215,8 @@ fn prepare_request(
         join_cookies(headers);
     }
     forward(headers, peer, is_peer_trusted, host.as_ref());
-    if let Some(host) = host {
-        headers.insert(HOST, host);
-    }
+    // A check by HTTP/1.0 names none, and the request goes on by HTTP/1.1, which wants one.
+    headers.insert(HOST, host.unwrap_or(NO_HOST));
     headers.insert(X_REQUEST_ID, id.clone());
     headers.append(VIA, VIA_SELF);
     head.version = Version::HTTP_11;
