@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::clock::{micros, now};
 
-/// Where the lines go. Requests never wait for it.
+/// The destination of the lines. Requests never wait for it.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     lines: Lines,

@@ -149,7 +149,7 @@ impl Stripped {
     /// so: before instances of its own, the document's id; where keys are minted, a key.
     ///
     /// # Errors
-    /// When a client gives an id itself.
+    /// Returns a problem if a client gives an id itself.
     pub(crate) fn judged(
         self,
         permit: Permit,

@@ -41,16 +41,16 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The pages that browsers get.
     pub pages: Pages,
-    /// What the handlers keep between requests; begins with its default.
+    /// The state that the handlers keep between requests; begins with its default.
     pub state: AppState,
 }
 
-/// What the handlers keep between requests.
+/// The state that the handlers keep between requests.
 #[derive(Default)]
 pub struct AppState {
     /// Threads for what would hold up the serving ones.
     pub(crate) workers: Workers,
-    /// What `/`, `/readyz` and `/metrics` tell of the engines.
+    /// The figures of the engines that `/`, `/readyz` and `/metrics` show.
     pub(crate) recent: RecentFigures,
     /// Damage that reads have found in the store.
     pub(crate) damage: Damage,

@@ -34,7 +34,7 @@ pub(crate) async fn read(
     Ok(gathered.into_bytes())
 }
 
-/// Why a request is refused whose body breaks off.
+/// The rejection of a request whose body breaks off.
 pub(crate) fn broken(error: BodyError) -> Rejection {
     match error {
         BodyError::Late => Rejection::BodyTimeout,

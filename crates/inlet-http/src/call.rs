@@ -23,7 +23,7 @@ pub(crate) struct Call<'a> {
     /// Whether it came over TLS to us; an edge before us says so in a header instead.
     pub(crate) is_secure: bool,
     pub(crate) route: &'static Route,
-    /// What stands in the path for the segment in braces, decoded.
+    /// The part of the path that stands for the segment in braces, decoded.
     pub(crate) parameter: Cow<'a, str>,
     pub(crate) head: &'a Parts,
     pub(crate) id: &'a RequestId,

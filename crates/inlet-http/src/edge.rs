@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 const X_INLET_DOCUMENT_ID: HeaderName = HeaderName::from_static("x-inlet-document-id");
 const X_INLET_EDGE: HeaderName = HeaderName::from_static("x-inlet-edge");
 
-/// What is told of an id that is not the edge's.
+/// The rejection of an id that is not the edge's.
 const REFUSED: Rejection = Rejection::ParameterInvalid {
     name: "X-Inlet-Document-Id",
     expected: "none: it is given by the edge before an instance, and by nobody else",
@@ -32,7 +32,7 @@ impl EdgeSecret {
     /// The id that the edge minted, if it did.
     ///
     /// # Errors
-    /// When somebody else gave one.
+    /// Returns a rejection if somebody else gave one.
     pub(crate) fn minted(&self, headers: &HeaderMap) -> Result<Option<DocumentId>, Rejection> {
         let mut given = headers.get_all(X_INLET_DOCUMENT_ID).iter();
         let Some(id) = given.next() else { return Ok(None) };

@@ -11,9 +11,9 @@ use std::time::Duration;
 use inlet_core::accept::Intake;
 use inlet_core::ports::Store;
 
-/// How often the count is looked at.
+/// The interval between two looks at the count.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
-/// How long after an erasure every instance has looked.
+/// The time after an erasure by which every instance has looked.
 pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 
 /// Keeps what `intake` knows of the erasures of `store` up to date until there are more than were

@@ -138,7 +138,7 @@ pub struct Metrics {
 /// The age of the oldest document, in microseconds, where it is not known.
 const LAG_UNKNOWN: u64 = u64::MAX;
 
-/// How the log is made durable.
+/// The way the log is made durable.
 #[derive(Debug, Clone)]
 struct LogDurability {
     method: String,
@@ -188,7 +188,7 @@ impl Metrics {
         self.bucket_on_store_disk.store(is_on_it, Relaxed);
     }
 
-    /// Whether the bucket is on the disk that its backups are to protect, as last noted.
+    /// Returns true if the bucket is on the disk that its backups are to protect, as last noted.
     pub(crate) fn is_bucket_on_store_disk(&self) -> bool {
         self.bucket_on_store_disk.load(Relaxed)
     }

@@ -40,7 +40,7 @@ impl<'a> Query<'a> {
         self.parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }
 
-    /// Where the page before ended, if that was given.
+    /// The end of the page before, if that was given.
     pub(crate) fn cursor(&self) -> Result<Option<String>, Rejection> {
         let expected = "the member `next` of the page before, as it was";
         let fits = |text: &str| {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// How long a look-up may take before it is given up.
+/// The longest time a look-up may take before it is given up.
 const LOOK_UP_MAX: Duration = Duration::from_secs(2);
-/// How long somebody who wants a figure waits for one; shorter than the usual checks of balancers.
+/// The longest time somebody who wants a figure waits for one; shorter than the usual checks of
+/// balancers.
 pub(crate) const FIGURE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// The value as it was a moment ago.

@@ -23,10 +23,10 @@ use crate::absent::Absent;
 use crate::database::Database;
 use crate::settings::Settings;
 
-/// How long secrets that were read are used before they are read again.
+/// The longest time secrets that were read are used before they are read again.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
 
-/// How long a request waits for tokens that are being read again.
+/// The longest time a request waits for tokens that are being read again.
 const REFRESH_WAIT: Duration = Duration::from_millis(50);
 
 /// What answers the API.
@@ -35,12 +35,12 @@ pub(crate) struct Api {
     refreshed: Option<Refreshed>,
 }
 
-/// What is read again from the secrets while the function is warm.
+/// The parts that are read again from the secrets while the function is warm.
 #[derive(Clone)]
 struct Refreshed {
     tokens: Arc<TokenRegister>,
     database: Option<Arc<Database>>,
-    /// When it was last read; held by whoever reads it.
+    /// The moment of the last read; held by whoever reads it.
     looked: Arc<Mutex<Instant>>,
 }
 

@@ -83,9 +83,9 @@ pub(crate) enum Command {
     Redrive(RedriveArgs),
     /// Read stored documents of a time range out again, at a capped rate
     ///
-    /// What a sink does not take for the moment is sent again, with pauses that grow. A replay to a
-    /// URL that broke off goes on where it was when the same command is run again; what was sent in
-    /// its last half second may be sent twice, with the same Idempotency-Key.
+    /// Documents that a sink does not take for the moment are sent again, with pauses that grow. A
+    /// replay to a URL that broke off goes on where it was when the same command is run again; what
+    /// was sent in its last half second may be sent twice, with the same Idempotency-Key.
     Replay(ReplayArgs),
     /// Write all documents as NDJSON
     Export(ExportArgs),
@@ -115,7 +115,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it runs until it is stopped, and listens for signals itself.
+    /// Returns true if it runs until it is stopped, and listens for signals itself.
     pub(crate) fn is_role(&self) -> bool {
         matches!(self, Self::Up | Self::Edge | Self::Serve(_) | Self::Persist(_))
     }
@@ -213,8 +213,8 @@ pub(crate) struct SendArgs {
     /// How many documents go into one request
     #[arg(long, default_value = "500", value_name = "N")]
     pub(crate) batch: NonZeroUsize,
-    /// What is sent under one name is one sending [default: a file by its path; standard input each
-    /// time anew]
+    /// Everything sent under one name is one sending [default: a file by its path; standard input
+    /// each time anew]
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) run: Option<String>,
     #[command(flatten)]
@@ -266,7 +266,7 @@ pub(crate) enum FileCommand {
     },
 }
 
-/// Which documents.
+/// The range of documents.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RangeArgs {
     /// Only of this stream
@@ -300,7 +300,7 @@ pub(crate) struct GetArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) range: RangeArgs,
-    /// How many at most, from the oldest on
+    /// The most documents to list, from the oldest on
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) limit: usize,
     /// The newest, that many; at most 1000
@@ -356,7 +356,7 @@ pub(crate) struct RedriveArgs {
 /// `inlet replay`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Where each document is posted to, with its id as Idempotency-Key; - prints them as NDJSON
+    /// URL that each document is posted to, with its id as Idempotency-Key; - prints them as NDJSON
     #[arg(long, default_value = "-", value_name = "URL")]
     pub(crate) to_url: String,
     /// A header for there, as in 'Authorization: Bearer TOKEN'

@@ -36,7 +36,7 @@ use crate::report::{self, Hinted};
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// How often a request is tried while the server is busy or away.
 const ATTEMPTS: u32 = 8;
-/// How long connecting may take.
+/// The longest time connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server may take to begin its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -404,11 +404,12 @@ fn listener_of(running: &Running) -> anyhow::Result<Address> {
     }
 }
 
-/// What speaks HTTP to servers elsewhere, which are trusted by the public authorities and by the
-/// certificates in `cacert`. It follows no redirect: headers may hold what is for one place alone.
+/// The agent that speaks HTTP to servers elsewhere, which are trusted by the public authorities and
+/// by the certificates in `cacert`. It follows no redirect: headers may hold what is for one place
+/// alone.
 ///
 /// # Errors
-/// Where the certificates can't be used.
+/// Returns an error if the certificates can't be used.
 pub(crate) fn agent(cacert: Option<&Path>, answer_within: Duration) -> anyhow::Result<Agent> {
     Ok(agent_with(tls::config(cacert, None)?, true, answer_within))
 }
@@ -430,12 +431,12 @@ fn agent_with(tls: Arc<ClientConfig>, uses_proxies: bool, answer_within: Duratio
     Agent::with_parts(config.build(), connector, DefaultResolver::default())
 }
 
-/// Whether a request that failed with this error may succeed later, by itself.
+/// Returns true if a request that failed with this error may succeed later, by itself.
 pub(crate) fn may_pass(error: &ureq::Error) -> bool {
     Fault::of(error).is_passing()
 }
 
-/// What a person can do about a request that failed with this error.
+/// The advice to a person about a request that failed with this error.
 pub(crate) fn hint(error: &ureq::Error) -> &'static str {
     Fault::of(error).hint()
 }
@@ -536,7 +537,7 @@ impl Answer {
     }
 }
 
-/// Whether a request that failed with this error may succeed later, by itself.
+/// Returns true if a request that failed with this error may succeed later, by itself.
 pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Unreached>().is_some_and(|unreached| unreached.fault.is_passing())
         || error.downcast_ref::<Busy>().is_some()

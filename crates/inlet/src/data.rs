@@ -294,7 +294,7 @@ impl DataDirectory {
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Whether the engine at `url` was open once for this `setting`.
+    /// Returns true if the engine at `url` was open once for this `setting`.
     pub(crate) fn has_used(&self, setting: &str, url: &str) -> bool {
         let noted = fs::read_to_string(self.join("used").join(setting));
         noted.is_ok_and(|noted| noted == hash_of(url))

@@ -23,7 +23,7 @@ static STDERR: OnceLock<Lines> = OnceLock::new();
 /// Lost lines that nobody was told of.
 static UNTOLD: AtomicU64 = AtomicU64::new(0);
 
-/// Where the log's lines go.
+/// The destination of the log's lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stderr;
 

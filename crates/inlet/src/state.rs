@@ -30,7 +30,7 @@ impl Note {
         Some(Self { path: state.join("inlet").join(command).join(name) })
     }
 
-    /// What was noted, if it can be read.
+    /// The noted value, if it can be read.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
     }

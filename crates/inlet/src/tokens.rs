@@ -24,13 +24,13 @@ use crate::report::Hinted;
 /// The name of the token that is made at the first start.
 const FIRST: &str = "first";
 
-/// How long the start of a process waits for the tokens.
+/// The longest time the start of a process waits for the tokens.
 const READ_MAX: Duration = Duration::from_secs(2);
 /// For how long after they were read the tokens of secrets elsewhere are good without them, in
 /// microseconds: a day. One that is revoked while the secrets are away is good until they are
 /// back, here as in a process that runs.
 pub(crate) const COPY_US_MAX: i64 = 86_400_000_000;
-/// How old the copy of tokens that did not change may get, in microseconds: ten minutes.
+/// The greatest age of the copy of tokens that did not change, in microseconds: ten minutes.
 const COPY_EVERY_US: i64 = 600_000_000;
 
 /// The token that the environment gives, if it gives one. One that is no secret, or that no
@@ -81,7 +81,7 @@ pub(crate) enum Known {
 /// are away the list is the one that was known last.
 ///
 /// # Errors
-/// What never passes: a secret that is no list of tokens, a directory that can't be written.
+/// Failures that never pass: a secret that is no list of tokens, a directory that can't be written.
 pub(crate) async fn at_start(
     copy: &Copy,
     secrets: &Arc<dyn Secrets>,
@@ -108,7 +108,7 @@ pub(crate) async fn at_start(
     }
 }
 
-/// Whether the same may succeed later.
+/// Returns true if the same may succeed later.
 fn is_passing(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let failure = cause.downcast_ref::<Failure>();
@@ -118,7 +118,7 @@ fn is_passing(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Where the tokens of secrets elsewhere are copied to: hashes alone, readable by the owner alone.
+/// The copy of the tokens of secrets elsewhere: hashes alone, readable by the owner alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
     data: DataDirectory,
@@ -130,7 +130,7 @@ pub(crate) struct Copy {
 struct Copied {
     /// The hash of the URL of the secrets.
     secrets: String,
-    /// When they were read, in microseconds since the epoch.
+    /// The moment they were read, in microseconds since the epoch.
     read_us: i64,
     list: TokenList,
 }
@@ -167,7 +167,7 @@ impl Copy {
         }
     }
 
-    /// Whether a copy made at `then` is to be made anew though nothing has changed.
+    /// Returns true if a copy made at `then` is to be made anew though nothing has changed.
     pub(crate) fn is_old(then: Timestamp, now: Timestamp) -> bool {
         now.as_micros().saturating_sub(then.as_micros()) >= COPY_EVERY_US
     }
@@ -276,7 +276,7 @@ mod tests {
         );
         assert_eq!(mode & 0o777, 0o600);
         assert!(!std::fs::read_to_string(&file).unwrap().contains("inlet_text"));
-        // What lies on this machine is not copied.
+        // Tokens that lie on this machine are not copied.
         let local = Copy::new(&data, "file:");
         std::fs::remove_file(&file).unwrap();
         local.write(&list, now).await;

@@ -323,7 +323,7 @@ pub(crate) fn logs_at(path: &Path) -> LogDirectory {
     LogDirectory::new(path.join(LOG), path.join(LOG_KNOWN), path.join(LOG_LOSSES))
 }
 
-/// How the embedded queue in the data directory is made durable; `None` where there is none, or
+/// The durability of the embedded queue in the data directory; `None` where there is none, or
 /// nothing may be tried in it.
 pub(crate) fn log_durability(settings: &Settings) -> anyhow::Result<Option<Durability>> {
     let log = settings.data.join(LOG);
@@ -335,7 +335,7 @@ pub(crate) fn log_durability(settings: &Settings) -> anyhow::Result<Option<Durab
     Ok(Some(found.with_context(|| format!("could not look at {}", log.display()))?))
 }
 
-/// What the store says of itself, for a command that looks at the logs; `None` where it was not
+/// The store's account of itself, for a command that looks at the logs; `None` where it was not
 /// made yet.
 pub(crate) async fn store_view(
     settings: &Settings,
@@ -376,7 +376,7 @@ pub(crate) fn summarizer(
 pub(crate) const BUCKET_ON_STORE_DISK: &str =
     "it is on the same disk as the store: a backup there does not survive the loss of that disk";
 
-/// Whether the bucket is on the disk of the store, as far as both are on this machine.
+/// Returns true if the bucket is on the disk of the store, as far as both are on this machine.
 pub(crate) fn is_bucket_on_store_disk(settings: &Settings) -> bool {
     let place = |url: &str, scheme: &str, own: &str| match url.split_once(':') {
         Some((given, "")) if given == scheme => Some(settings.data.join(own)),

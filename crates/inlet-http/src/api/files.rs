@@ -38,7 +38,7 @@ const PREFIX: &str = "files/";
 pub(crate) const FILE_KEY_BYTES_MAX: usize = BUCKET_KEY_BYTES_MAX - PREFIX.len();
 /// How many files a page has where the client does not say.
 const LIMIT_DEFAULT: usize = 100;
-/// How much of a file may wait in memory for the bucket, in bytes.
+/// The most bytes of a file that may wait in memory for the bucket.
 const FILE_BYTES_HELD: usize = 9 << 20;
 /// How often a file that is replaced while it is looked at is looked at again.
 const ATTEMPTS_MAX: usize = 4;

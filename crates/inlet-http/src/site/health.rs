@@ -60,7 +60,7 @@ pub(crate) async fn ready(call: &Call<'_>) -> Handled {
     Ok(answer)
 }
 
-/// Whether the store answers; a word for the cause where it does not. What the board knows goes
+/// Checks that the store answers; a word for the cause if it does not. What the board knows goes
 /// first, as a read that found damage knows better than the check, which is a cheap one. A store
 /// that does not answer at once is as its part of the board says.
 async fn store(app: &App, parts: &[PartHealth]) -> Result<(), &'static str> {
@@ -105,7 +105,7 @@ pub(crate) async fn metrics(call: &Call<'_>) -> Handled {
     Ok(answer(StatusCode::OK, HeaderValue::from_static(content_type), text))
 }
 
-/// How much waits in the queue, as of a moment at most `age_max` ago, if it tells in time.
+/// The amount waiting in the queue, as of a moment at most `age_max` ago, if it tells in time.
 pub(super) async fn depth(app: &App, age_max: Duration) -> Option<Depth> {
     let queue = Arc::clone(&app.queue);
     let depth = async move { queue.depth().await.ok() };

@@ -29,7 +29,7 @@ const DEAD_LETTERS_MAX: usize = 100;
 
 const PAGE: &str = include_str!("../pages/landing.html");
 
-/// What the engines told a moment ago.
+/// The figures that the engines gave a moment ago.
 #[derive(Debug, Default)]
 pub(crate) struct RecentFigures {
     store: Recent<Option<StoreFigures>>,
@@ -114,7 +114,7 @@ fn as_json(app: &App, figures: &Figures) -> Value {
     })
 }
 
-/// What an operator should mend though everything works.
+/// The faults an operator should mend though everything works.
 fn warnings(app: &App) -> Vec<&'static str> {
     let on_store_disk = "The bucket is on the same disk as the store: a backup there does not \
         survive the loss of that disk. Name a directory on another disk, or s3://BUCKET.";

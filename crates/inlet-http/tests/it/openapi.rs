@@ -158,7 +158,7 @@ fn file_keys() -> (Vec<String>, Vec<String>) {
     (taken, refused)
 }
 
-/// Whether the description calls the value valid.
+/// Returns true if the description calls the value valid.
 fn fits(schema: &Value, value: &str) -> bool {
     if schema["type"] == "integer" {
         let Ok(number) = value.parse::<f64>() else { return false };

@@ -103,7 +103,7 @@ async fn a_chunked_body_is_taken() {
     let answer = connection.answer().await.unwrap();
     assert_eq!((answer.status, answer.json()["body"].as_str()), (202, Some("{\"a\":1}")));
     assert_eq!(connection.answer().await.unwrap().status, 200);
-    // What a recipient need not know is read past.
+    // Parts that a recipient need not know are read past.
     let body = "3;sig=0a;n=\"b;c\"\r\n{\"a\r\n4;x\r\n\":1}\r\n0;last\r\nX-Sum: 1\r\n\r\n";
     connection.send(format!("\r\n\r\n{head}{body}{GOOD}")).await;
     let answer = connection.answer().await.unwrap();

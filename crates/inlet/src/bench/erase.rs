@@ -9,15 +9,15 @@ use serde_json::Value;
 use crate::client::{Client, encode};
 use crate::report::Hinted;
 
-/// How many documents one request asks for.
+/// The number of documents one request asks for.
 const PAGE: usize = 500;
-/// How many are erased at the same time.
+/// The number of threads that erase at the same time.
 const THREADS: usize = 8;
-/// How long nothing may come any more before it is given up.
+/// The longest time without anything coming before it is given up.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long nothing comes any more once all is erased.
+/// The time without anything coming that ends it once all is erased.
 const IDLE_AT_END: Duration = Duration::from_secs(2);
-/// How long is waited between two looks.
+/// The wait between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A stream that nobody else uses.

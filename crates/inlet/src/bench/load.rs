@@ -257,7 +257,7 @@ impl Target {
         Ok(body)
     }
 
-    /// How many documents of the stream are in the store.
+    /// The number of documents of the stream in the store.
     async fn documents(&self) -> anyhow::Result<u64> {
         let streams: serde_json::Value = serde_json::from_slice(&self.get("/api/streams").await?)?;
         let streams = streams["streams"].as_array().context("there is no list of streams")?;

@@ -70,7 +70,7 @@ impl OwnServer {
         Err(Hinted::new("the server to measure did not listen in time", "").into())
     }
 
-    /// Where it is, and how it is spoken to.
+    /// Its address, and the means to speak to it.
     pub(super) fn target(&self) -> anyhow::Result<Target> {
         Ok(Target {
             address: self.address.clone().context("the server to measure listens nowhere")?,

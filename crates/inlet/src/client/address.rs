@@ -67,7 +67,7 @@ impl Address {
         Self { is_tls, host, port: Some(reached.port()), path: String::new() }
     }
 
-    /// Whether TLS is spoken there.
+    /// Returns true if TLS is spoken there.
     pub(crate) fn is_tls(&self) -> bool {
         self.is_tls
     }

@@ -15,11 +15,11 @@ use crate::report::{self, Hinted};
 
 /// How many documents one request asks for at most.
 const PAGE: usize = 500;
-/// How long `tail` waits between two requests.
+/// The time `tail` waits between two requests.
 const TAIL_WAIT: Duration = Duration::from_millis(500);
 /// The longest pause of `tail` while the server is away.
 const TAIL_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How many ids are shown where a prefix is that of several.
+/// The most ids shown where a prefix is that of several.
 const SHOWN_MAX: usize = 5;
 
 /// A page of documents, as the API gives it.
@@ -90,7 +90,7 @@ pub(crate) fn get(settings: &Settings, args: &GetArgs) -> anyhow::Result<()> {
     }
     let answer = answer.success(&format!("get document {id}"))?;
     report::bytes(&answer.body)?;
-    // What is for people ends with its line; a document is given byte for byte.
+    // Output for people ends with its line; a document is given byte for byte.
     if is_full { report::bytes(b"\n") } else { Ok(()) }
 }
 
@@ -116,7 +116,7 @@ fn id_of(client: &Client, prefix: &str) -> anyhow::Result<DocumentId> {
     }
 }
 
-/// Where a document is that is not stored.
+/// The whereabouts of a document that is not stored.
 fn whereabouts(client: &Client, id: DocumentId) -> anyhow::Result<anyhow::Error> {
     let answer = client.get(&format!("/api/receipts/{id}"))?;
     if answer.status == 404 {

@@ -33,7 +33,7 @@ pub(crate) fn run(settings: Settings, args: &ExportArgs) -> anyhow::Result<()> {
     let data = wire::directory_to_change(&settings)?;
     let runtime = wire::runtime()?;
     let engines = runtime.block_on(Engines::open(&settings, &data))?;
-    // What comes meanwhile is left out: under load there is always more.
+    // Documents that come meanwhile are left out: under load there are always more.
     query.until = runtime.block_on(engines.store.cursor_of_last(None, 0))?;
     let mut exported: u64 = 0;
     while query.until.is_some() {

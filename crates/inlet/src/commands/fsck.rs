@@ -119,7 +119,7 @@ impl Look {
         Ok(wrong)
     }
 
-    /// Why a log does not belong to the store that is here.
+    /// The reason a log does not belong to the store that is here.
     fn misfit(&self, log: &Path) -> anyhow::Result<Option<String>> {
         Ok(match &self.store {
             None => None,

@@ -1,6 +1,6 @@
 //! `inlet replay`: stored documents of a time range, read out again at a capped rate.
 //!
-//! How far a replay to a URL has come is noted twice a second, so that the same command, run again
+//! The progress of a replay to a URL is noted twice a second, so that the same command, run again
 //! after it broke off, goes on there. What was sent since the last note is sent again: each
 //! document carries its id as `Idempotency-Key`.
 
@@ -24,19 +24,19 @@ use crate::state::Note;
 
 /// How many documents one request asks for.
 const PAGE: usize = 500;
-/// How often it is noted how far it has come.
+/// The interval at which progress is noted.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
-/// How far a replay has come.
+/// The progress of a replay.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Place {
-    /// What is replayed; `--since` means the same moment when it is gone on with.
+    /// The documents to replay; `--since` means the same moment when it is gone on with.
     selection: Selection,
-    /// Where the page begins that it is in.
+    /// The beginning of the page that it is in.
     cursor: Option<String>,
     /// The last document of that page that was taken.
     last: Option<String>,
-    /// How many were taken in all.
+    /// The number of documents taken in all.
     replayed: u64,
 }
 

@@ -37,7 +37,7 @@ struct BatchAnswer {
     results: Vec<Value>,
 }
 
-/// What became of the documents.
+/// The outcomes of the documents.
 #[derive(Debug, Default)]
 struct Tally {
     new: u64,
@@ -52,7 +52,7 @@ struct Item {
     line: u64,
     /// The line of the request: its key and the document.
     text: Vec<u8>,
-    /// Where the document is in it.
+    /// The range of the document in it.
     document: Range<usize>,
 }
 
@@ -139,8 +139,8 @@ impl Item {
         Self { line, text, document: end - document.len()..end }
     }
 
-    /// Why it was refused. What is wrong with its JSON is told by its place in the document, and
-    /// not in the line of the request.
+    /// The reason it was refused. A fault in its JSON is told by its place in the document, and not
+    /// in the line of the request.
     fn refusal(&self, result: &Value) -> String {
         let fault = json::check(&self.text[self.document.clone()], usize::MAX).err();
         match fault.filter(|_| result["code"] == "JsonInvalid") {

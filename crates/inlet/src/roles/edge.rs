@@ -62,7 +62,7 @@ async fn run_in(
     }
 }
 
-/// What a reload takes up anew, and from what.
+/// The parts that a reload takes up anew, and their sources.
 struct Reloads {
     live: Live,
     given: Given,

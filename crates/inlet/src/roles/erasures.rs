@@ -1,4 +1,4 @@
-//! What this process knows of the erasures of the store: followed while the store answers, and
+//! This process's knowledge of the erasures of the store: followed while the store answers, and
 //! kept in the data directory for a restart while it does not.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::stop::Stop;
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "erasures";
 
-/// How many erasures were known when the process before ended; 0 where nothing was kept.
+/// The number of erasures known when the process before ended; 0 where nothing was kept.
 pub(crate) fn kept(file: &Path) -> u64 {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.trim().parse().unwrap_or(0)

@@ -29,7 +29,7 @@ const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// to kill it.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long an instance waits for the secret of its edge.
+/// The longest time an instance waits for the secret of its edge.
 const SECRET_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a child tells its parent, a line each.
@@ -44,7 +44,7 @@ pub(crate) enum Told {
     Figures(Figures),
 }
 
-/// What a parent tells an instance, a line each.
+/// The messages from a parent to an instance, a line each.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToChild {
@@ -69,7 +69,7 @@ pub(crate) struct FailingPart {
     pub(crate) state: String,
     /// One word, as readiness has it.
     pub(crate) cause: String,
-    /// When it began.
+    /// The moment it began.
     pub(crate) since: String,
     /// The cause in full, for operators.
     pub(crate) detail: String,

@@ -41,7 +41,7 @@ impl Stop {
         reason.ok().and_then(|reason| reason.clone()).unwrap_or(Reason::Asked)
     }
 
-    /// What `work` comes to; `None` where it is time to stop before that.
+    /// The result of `work`; `None` if it is time to stop before that.
     pub(crate) async fn before<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often last uses of tokens are compared with those that are kept.
 const KEEP_USES_EVERY: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long a log may be without a worker: one that is replaced is back by then.
+/// The longest time a log may be without a worker: one that is replaced is back by then.
 const UNDRAINED_MAX: Duration = Duration::from_secs(5);
 
 /// Keeps the tokens in force equal to those that are kept, removes the text of a first token that

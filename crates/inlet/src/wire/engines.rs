@@ -33,10 +33,10 @@ use crate::config::Settings;
 use crate::data::DataDirectory;
 use crate::roles::{Stop, Watched};
 
-/// How long the start of a process waits for an engine.
+/// The longest time the start of a process waits for an engine.
 pub(super) const START_MAX: Duration = Duration::from_secs(2);
 
-/// What opens an engine, however often it is called.
+/// A function that opens an engine, however often it is called.
 pub(super) type Open<T> = Arc<dyn Fn() -> Opening<T> + Send + Sync>;
 
 /// The engine that was opened, for what its port does not have.
@@ -116,7 +116,7 @@ impl Start<'_> {
     }
 }
 
-/// Whether a process starts though the first attempt to open an engine came to this.
+/// Returns true if a process starts though the first attempt to open an engine came to this.
 fn starts_without(failure: &Failure, was_used: bool) -> bool {
     match failure.kind() {
         FailureKind::Refused | FailureKind::Damaged => false,

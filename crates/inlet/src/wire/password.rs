@@ -24,7 +24,7 @@ impl DatabasePassword {
     /// Reads it; true where it has changed. One that was read stays where the secrets have none.
     ///
     /// # Errors
-    /// Where the secrets fail; [`FailureKind::Refused`] where the secret is no text.
+    /// Returns the failure of the secrets, or [`FailureKind::Refused`] if the secret is no text.
     pub(crate) async fn refresh(&self, secrets: &dyn Secrets) -> Result<bool, Failure> {
         let Some(bytes) = secrets.get(DATABASE).await? else { return Ok(false) };
         let text = String::from_utf8(bytes).map_err(|_| {

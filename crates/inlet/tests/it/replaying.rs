@@ -140,7 +140,7 @@ fn a_replay_that_was_killed_goes_on_and_can_be_begun_anew() {
     let after: Vec<usize> =
         sink.all().iter().map(|request| request.body.parse().unwrap()).collect();
     assert_eq!(after.last(), Some(&299));
-    // What came in its last half second comes again, and no more than that.
+    // Documents of its last half second come again, and no more than that.
     assert!((60..=151).contains(&after[0]), "{}", after[0]);
     assert!(after.windows(2).all(|pair| pair[1] == pair[0] + 1));
     let mut child =

@@ -43,7 +43,7 @@ impl Place {
         child.wait_with_output().unwrap()
     }
 
-    /// What `send` counted: new, already there, refused.
+    /// The counts that `send` gave: new, already there, refused.
     fn sent(&self, arguments: &[&str], input: &str) -> (u64, u64, u64) {
         let output = self.run(&[&["send", "--json"], arguments].concat(), input);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -54,7 +54,7 @@ impl Place {
         counts
     }
 
-    /// How often each body is stored.
+    /// The number of times each body is stored.
     fn stored(&self) -> BTreeMap<String, usize> {
         self.server.wait_until_drained();
         let output = self.run(&["list", "--limit", "100000", "--json"], "");

@@ -24,7 +24,7 @@ impl Pace {
         }
     }
 
-    /// How long the next one, which comes at `now`, has to wait.
+    /// The time the next one, which comes at `now`, has to wait.
     fn pause(&mut self, now: Instant) -> Duration {
         let due = self.next.map_or(now, |next| next.max(now));
         self.next = Some(due + self.interval);

@@ -1,4 +1,4 @@
-//! Where replayed documents go.
+//! The destination of replayed documents.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::cli::ReplayArgs;
 use crate::client;
 use crate::report::{self, Hinted};
 
-/// How often a document is sent while it is not taken.
+/// The number of times a document is sent while it is not taken.
 const ATTEMPTS: u32 = 8;
-/// How long the answer to one may take.
+/// The longest time the answer to one may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Where replayed documents go.
+/// The destination of replayed documents.
 pub(super) enum Sink {
     Output,
     Url(Box<UrlSink>),
@@ -35,7 +35,7 @@ pub(super) struct UrlSink {
     shown: String,
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 enum Attempt {
     Taken,
     /// It may be taken later: why not now, and after how many seconds at the earliest.
@@ -45,7 +45,8 @@ enum Attempt {
 
 impl Sink {
     /// # Errors
-    /// Where the URL, a header or the certificates can't be used. What was typed is not shown.
+    /// Returns an error if the URL, a header or the certificates can't be used. It does not show
+    /// the typed text.
     pub(super) fn new(args: &ReplayArgs) -> anyhow::Result<Self> {
         if args.to_url == "-" {
             let needless = [("--header", !args.headers.is_empty()), ("--restart", args.restart)];
@@ -165,7 +166,7 @@ fn told(error: &ureq::Error) -> String {
     }
 }
 
-/// Where to, and the header that user and password of the URL stand for.
+/// The destination, and the header that user and password of the URL stand for.
 fn target(typed: &str) -> anyhow::Result<(Uri, Option<HeaderValue>)> {
     let refused = |why: &str| {
         let hint = "write it as https://HOST/PATH, or - for standard output";

@@ -23,8 +23,8 @@ const DIFFERENT_MAX: usize = 20_000_000;
 /// Gives each document of a file its key.
 pub(super) struct Keys {
     sending: [u8; 32],
-    /// How often each document came so far, by the first bytes of its hash. Two that share those
-    /// count as one here, and still have two keys.
+    /// The number of times each document came so far, by the first bytes of its hash. Two that
+    /// share those count as one here, and still have two keys.
     seen: HashMap<u64, u32>,
     different_max: usize,
 }
@@ -33,8 +33,8 @@ impl Keys {
     /// The keys of a sending of `file`, or of standard input.
     ///
     /// # Errors
-    /// Where the file can't be found, or the system has no randomness for what is a sending of
-    /// its own.
+    /// Returns an error if the file can't be found, or if the system has no randomness for what is
+    /// a sending of its own.
     pub(super) fn of(run: Option<&str>, file: Option<&Path>) -> anyhow::Result<Self> {
         let regular = file.filter(|path| path.is_file());
         let hash = Sha256::new().chain_update(b"inlet send v1\0");
@@ -62,7 +62,7 @@ impl Keys {
     /// The key of the next document of the file.
     ///
     /// # Errors
-    /// Where the file has more different documents than are kept in mind.
+    /// Returns an error if the file has more different documents than are kept in mind.
     pub(super) fn next(&mut self, document: &[u8]) -> anyhow::Result<String> {
         let digest: [u8; 32] = Sha256::digest(document).into();
         let short = u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"));
@@ -83,7 +83,7 @@ impl Keys {
     }
 }
 
-/// What tells this machine from others: its id, where it has one, else its name.
+/// The bytes that tell this machine from others: its id, where it has one, else its name.
 /// Source: <https://www.freedesktop.org/software/systemd/man/latest/machine-id.html>.
 fn machine() -> Vec<u8> {
     let id = fs::read("/etc/machine-id").unwrap_or_default();

@@ -53,7 +53,7 @@ impl RotatedFile {
         Ok(Self { path, file, looked: Instant::now() })
     }
 
-    /// Whether the open file still lies at the path.
+    /// Returns true if the open file still lies at the path.
     fn is_in_place(&self) -> io::Result<bool> {
         let open = self.file.metadata()?;
         Ok(std::fs::metadata(&self.path)

@@ -116,7 +116,7 @@ impl Followed {
     /// the first answers, but not for long.
     ///
     /// # Errors
-    /// Where the edge can't use an instance.
+    /// Returns an error if the edge can't use an instance.
     pub(in crate::roles) async fn start(
         edge: Edge,
         backends: Backends,
@@ -144,7 +144,7 @@ impl Followed {
     /// Takes other instances. Names that stay keep their addresses.
     ///
     /// # Errors
-    /// Where the edge can't use one; then the old ones stay.
+    /// Returns an error if the edge can't use one; then the old ones stay.
     pub(in crate::roles) fn replace(&self, backends: Backends) -> anyhow::Result<()> {
         let old = {
             let mut names = self.names();
@@ -292,7 +292,7 @@ impl Names {
         Self { backends, known, failing }
     }
 
-    /// Whether each name was looked up once.
+    /// Returns true if each name was looked up once.
     fn is_answered(&self) -> bool {
         self.known.iter().all(Option::is_some)
     }
@@ -340,7 +340,7 @@ impl Given {
         self.id.as_ref().unwrap_or(&self.target)
     }
 
-    /// Whether it has to be looked up.
+    /// Returns true if it has to be looked up.
     fn is_name(&self) -> bool {
         self.target.parse::<SocketAddr>().is_err()
     }

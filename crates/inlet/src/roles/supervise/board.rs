@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// Why it is not up, or why it ended the last time.
+    /// The reason it is not up, or the reason it ended the last time.
     pub(super) fn reason(&self) -> Option<String> {
         let failing = self.worst().map(|part| format!("{}: {}", part.name, part.detail));
         failing.or_else(|| self.reason.clone())

@@ -30,7 +30,7 @@ pub(super) type Zones = Arc<Mutex<Vec<Zone>>>;
 
 /// All instances and the worker.
 pub(super) struct Fleet {
-    /// What children are started with.
+    /// Everything in force that children are started with.
     now: InForce,
     /// The part of each instance's id that is this data directory's.
     base: String,

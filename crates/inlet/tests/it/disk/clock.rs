@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::not_run;
 use crate::server::{Server, TOKEN, inlet, until};
 
-/// Where the library of `faketime` lies.
+/// The path of the library of `faketime`.
 pub(crate) fn library() -> Option<PathBuf> {
     let found = ["/usr/lib", "/usr/lib64"].iter().find_map(|root| {
         let direct = PathBuf::from(root).join("faketime/libfaketime.so.1");
@@ -69,7 +69,7 @@ fn a_server_works_whatever_its_clock_shows() {
     }
 }
 
-/// What curl, which judges no certificate here, gets over TLS.
+/// The answer that curl, which judges no certificate here, gets over TLS.
 fn over_tls(data: &Path, _server: &Server) -> String {
     let running: serde_json::Value =
         serde_json::from_slice(&fs::read(data.join("run.json")).unwrap()).unwrap();

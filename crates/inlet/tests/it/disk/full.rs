@@ -67,7 +67,7 @@ fn less_room_than_a_segment_is_used_and_a_full_disk_is_quiet_and_goes_on_within_
     let server = start("serve", &mount.at.join("data"), &log);
     let ballast = leave(&mount, 46);
     let taken = fill(&server);
-    // What was reserved before and all but the last of the 46 MiB.
+    // The space reserved before, and all but the last of the 46 MiB.
     assert!(taken > 200, "{taken} documents of 200 KB fit into more than 46 MiB");
     // Small ones fit where large ones do not, down to the last blocks.
     let (before, warned) = (ticks(&server), warnings(&log));

@@ -85,7 +85,7 @@ fn a_store_that_goes_while_it_runs_stores_nothing_and_loses_nothing() {
         let ready = server.get("/readyz").json();
         ready["status"] == "degraded" && ready["parts"].to_string().contains("persist")
     });
-    // What waits has an age, in every form.
+    // Documents that wait have an age, in every form.
     until("the lag grows", || lag(&server) > 0.5);
     fs::rename(&away, data.join("store")).unwrap();
     for id in waiting.iter().chain([&first]) {

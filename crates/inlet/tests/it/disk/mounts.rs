@@ -13,7 +13,7 @@ pub(crate) struct Mount {
     pub(crate) at: PathBuf,
     /// The image that an ext4 lies in.
     image: Option<PathBuf>,
-    /// What it stands on goes after it.
+    /// The mount it stands on, which goes after it.
     _on: Option<Box<Mount>>,
     _directory: TempDir,
 }
@@ -88,7 +88,7 @@ impl Mount {
         Some(Self { at, image: None, _on: Some(Box::new(under)), _directory: directory })
     }
 
-    /// Where the files of a fuse-overlayfs lie in the file system under it.
+    /// The directory of the files of a fuse-overlayfs in the file system under it.
     pub(crate) fn upper(&self) -> PathBuf {
         self.at.join("upper")
     }
@@ -118,14 +118,14 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Where a test has failed a process may still have files open in it.
+        // After a test has failed, a process may still have files open in it.
         let gone = succeeds(Command::new("umount").arg(&self.at))
             || succeeds(Command::new("umount").arg("-l").arg(&self.at));
         let _: bool = gone;
     }
 }
 
-/// Whether a command is there and succeeds; its words are shown where the test fails.
+/// Returns true if a command is there and succeeds; its words are shown where the test fails.
 #[allow(clippy::print_stdout, reason = "the harness shows it with a failure")]
 fn succeeds(command: &mut Command) -> bool {
     match command.output() {

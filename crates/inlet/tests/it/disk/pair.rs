@@ -108,7 +108,7 @@ fn a_store_that_is_gone_for_good_has_a_way_on() {
     let backup = directory.path().join("backup");
     let (code, text) = run(directory.path(), &["summarize", "--data", "data"]);
     assert_eq!(code, Some(0), "{text}");
-    // What waits in the log when the store is lost is not lost with it.
+    // Documents that wait in the log when the store is lost are not lost with it.
     let server = Server::start_as("serve", &data, &[], Some(TOKEN));
     let waiting = server.save("[\"waits\"]");
     assert!(server.stop().success());

@@ -137,7 +137,7 @@ impl Aws {
     }
 }
 
-/// What a process needs to find Amazon's services at that port of this machine.
+/// The variables a process needs to find Amazon's services at that port of this machine.
 pub(super) fn variables_at(port: u16) -> Vec<(String, String)> {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     vec![

@@ -106,7 +106,7 @@ impl Fleet {
     /// the worker; `replaced` gets the ids of new instances, also where it fails.
     ///
     /// # Errors
-    /// Which one did not become ready, and why.
+    /// Names the one that did not become ready, and the cause.
     async fn replace_each(&mut self, replaced: &mut Vec<String>) -> Result<(), String> {
         let wanted = places(&self.standing(), self.now.size.instances);
         let is_wanted = |member: &&Member| member.place.is_some_and(|it| wanted.contains(&it));
@@ -153,8 +153,8 @@ impl Fleet {
         }
     }
 
-    /// What the edge itself does, as before. Where files of then can't be used now, what the edge
-    /// has stays.
+    /// Takes the edge itself back to the settings before. If files of then can't be used now, the
+    /// edge keeps what it has.
     fn go_back_to(&self, settings: &Settings) {
         if let Err(error) = self.live.take_up(settings) {
             tracing::warn!(error = %format!("{error:#}"), "what the edge does stays as it is");
@@ -268,7 +268,7 @@ fn not_reloaded(reason: &str, undone: &str) -> Reply {
     Reply::Refused(format!("not reloaded, all stays as it was: {reason}{undone}"))
 }
 
-/// What was replaced and which settings are in force. A setting that is not is an error.
+/// The instances that were replaced and the settings in force. A setting that is not is an error.
 fn taken_up(replaced: &[String], changed: &[&'static str]) -> Reply {
     let (later, taken): (Vec<_>, Vec<_>) =
         changed.iter().copied().partition(|name| AT_RESTART.contains(name));
