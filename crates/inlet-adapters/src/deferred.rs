@@ -52,7 +52,7 @@ pub struct Deferred<T: ?Sized>(Arc<Shared<T>>);
 struct Shared<T: ?Sized> {
     open: Box<dyn Fn() -> Opening<T> + Send + Sync>,
     question: Option<Question<T>>,
-    /// Whether the question is asked while the engine works, too.
+    /// Set if the question is asked while the engine works, too.
     is_asked_always: bool,
     engine: RwLock<Option<Arc<T>>>,
     /// The failure of the last attempt, until one succeeds.
@@ -241,8 +241,8 @@ impl<T: ?Sized + Send + Sync + 'static> Deferred<T> {
         result
     }
 
-    /// Whether the engine answers. All who ask while an answer is waited for get the same one, and
-    /// nobody who stops waiting cuts it off.
+    /// Succeeds if the engine answers. All who ask while an answer is waited for get the same one,
+    /// and nobody who stops waiting cuts it off.
     async fn ask(&self) -> Result<(), Failure> {
         let engine = self.opened()?;
         let Some(question) = self.0.question else { return Ok(()) };

@@ -20,7 +20,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Where `path` leads now.
+    /// The place that `path` leads to now.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let there = std::fs::metadata(path)?;
         Ok(Self { path: path.to_owned(), device: there.dev(), inode: there.ino() })

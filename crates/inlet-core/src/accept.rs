@@ -232,7 +232,7 @@ pub struct Intake {
     /// Without it, the persist step finds out what was there before.
     look_ahead: Option<Arc<dyn LookAhead>>,
     keys: RecentKeys,
-    /// How many erasures there were, as far as this instance knows.
+    /// The number of erasures so far, as far as this instance knows.
     erasures: AtomicU64,
     streams: Streams,
     budget: Budget,
@@ -283,8 +283,8 @@ impl Intake {
         self.erasures.fetch_max(erasures, Ordering::AcqRel) < erasures
     }
 
-    /// Whether a document of that id was accepted here, in knowledge of the erasure with that
-    /// number or a later one.
+    /// Returns true if a document of that id was accepted here, in knowledge of the erasure with
+    /// that number or a later one.
     pub fn has_accepted_since(&self, id: &DocumentId, erasure: u64) -> bool {
         self.keys.has_kept_since(id, erasure)
     }

@@ -171,7 +171,7 @@ pub struct TokenBook {
     /// By the first eight bytes of the hash. Which bucket a guess falls in tells nothing about
     /// the tokens, because the guesser can't choose hashes.
     by_prefix: HashMap<[u8; 8], Vec<Entry>>,
-    /// Whether there may be tokens that are not in it.
+    /// Set if there may be tokens that are not in it.
     is_partial: bool,
 }
 

@@ -203,9 +203,9 @@ pub struct Document {
     pub key: Option<IdempotencyKey>,
     /// When it was accepted.
     pub received: Timestamp,
-    /// How many erasures the store had counted, as far as the instance that accepted it knew: it is
-    /// erased by a later one. 0 without a key, as such an id is used once. `None` where that
-    /// instance knew of none because it has no right to the store, or is of an older version.
+    /// The number of erasures that the store had counted, as far as the instance that accepted it
+    /// knew: it is erased by a later one. 0 without a key, as such an id is used once. `None` where
+    /// that instance knew of none because it has no right to the store, or is of an older version.
     pub generation: Option<u64>,
     /// The bytes as they were sent (after content decoding); valid UTF-8 and valid JSON.
     pub body: Bytes,

@@ -60,11 +60,12 @@ pub struct PartHealth {
     pub cause: Option<&'static str>,
     /// The cause in full, for operators; empty while it works.
     pub detail: String,
-    /// What an operator can do about it, where that is known.
+    /// The action by which an operator can fix it, where one is known.
     pub hint: Option<String>,
     /// How often it has failed since the process started.
     pub failures: u64,
-    /// When it last did its work, by the wall clock, for a part that has some to do at a time.
+    /// The time at which it last did its work, by the wall clock, for a part that has some to do at
+    /// a time.
     pub last_success: Option<Timestamp>,
 }
 
@@ -186,7 +187,7 @@ impl Part {
         }
     }
 
-    /// When the part last did its work.
+    /// The time at which the part last did its work.
     pub fn last_success(&self) -> Option<Timestamp> {
         self.health.lock().get(&self.name)?.last_success
     }

@@ -38,7 +38,7 @@ const KEYS: &[u8] = b"inlet idempotency key v1\0";
 /// domain of their own, such a document and that item would be taken for one.
 const OWN_KEYS_LIKE_ITEMS: &[u8] = b"inlet idempotency key v2\0";
 
-/// Where the ids of the items of a batch come from whose id was minted by an edge.
+/// The domain from which the ids of the items of a batch come whose id was minted by an edge.
 const MINTED_ITEMS: &[u8] = b"inlet item of a minted batch v1\0";
 
 /// The id of a document and of its receipt.
@@ -90,15 +90,15 @@ impl DocumentId {
         seal(id, 0x70)
     }
 
-    /// When the document with this id was accepted, to the millisecond, by the clock of then; nothing
-    /// for an id that follows from a key.
+    /// The time at which the document with this id was accepted, to the millisecond, by the clock
+    /// of then; nothing for an id that follows from a key.
     pub fn accepted(&self) -> Option<Timestamp> {
         let bytes = &self.0;
         let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
         (bytes[6] >> 4 == 7).then(|| Timestamp::from_micros(millis * 1_000))
     }
 
-    /// Whether it follows from a key, and may be used again after an erasure.
+    /// Returns true if it follows from a key, and may be used again after an erasure.
     pub fn is_derived(&self) -> bool {
         self.0[6] >> 4 == 8
     }
@@ -151,7 +151,7 @@ impl IdPrefix {
         DocumentId(last)
     }
 
-    /// Whether `id` begins so.
+    /// Returns true if `id` begins so.
     pub fn is_of(&self, id: &DocumentId) -> bool {
         (self.first()..=self.last()).contains(id)
     }

@@ -37,7 +37,7 @@ pub fn url(text: &str) -> String {
     format!("{scheme}://{}{place}{query}", user.unwrap_or_default())
 }
 
-/// Whether a parameter may be a password: `password`, `sslpassword`, `pass`.
+/// Returns true if a parameter may be a password: `password`, `sslpassword`, `pass`.
 fn names_password(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["pass", "pwd", "secret", "token"].iter().any(|name| text.contains(name))

@@ -25,9 +25,9 @@ pub struct Weekly<'a> {
     pub store: &'a dyn Store,
     /// Gets both.
     pub bucket: &'a dyn Bucket,
-    /// When they are due.
+    /// The times at which they are due.
     pub schedule: &'a Schedule,
-    /// How many backups are kept; `None` for all.
+    /// The most backups that are kept; `None` for all.
     pub backups_max: Option<NonZeroUsize>,
 }
 
@@ -36,9 +36,9 @@ pub struct Weekly<'a> {
 pub struct LatestBackup {
     /// The week.
     pub week: Week,
-    /// When it was begun, where it is there.
+    /// The time at which it was begun, where it is there.
     pub made: Option<Timestamp>,
-    /// Whether it is to be written now.
+    /// True if it is to be written now.
     pub is_due: bool,
 }
 
@@ -109,9 +109,9 @@ impl Weekly<'_> {
         Ok(())
     }
 
-    /// When the backup at `place` was begun; `None` where it is not there, or its object is not
-    /// the one that its manifest names. One in a newer format is taken for one made now: a newer
-    /// version made it, and it is not for this one to replace.
+    /// The time at which the backup at `place` was begun; `None` where it is not there, or its
+    /// object is not the one that its manifest names. One in a newer format is taken for one made
+    /// now: a newer version made it, and it is not for this one to replace.
     async fn made(
         &self,
         place: &BackupPlace,

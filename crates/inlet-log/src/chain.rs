@@ -57,7 +57,7 @@ impl Read {
     }
 }
 
-/// What a log records of its own extent, as far as it does.
+/// A log's record of its own extent, as far as it has one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Recorded {
     pub(crate) end: Option<End>,
@@ -139,7 +139,7 @@ pub(crate) fn check_seal(
     if let Some((read, bad)) = closed.iter().find_map(|read| Some((read, read.bad?))) {
         return Err(read.damage(bad));
     }
-    // What was sealed may have been stored and removed; then nothing is left to look at.
+    // The sealed part may have been stored and removed; then nothing is left to look at.
     if closed.first().is_none_or(|first| sealed.segment < first.number) {
         return match closed.iter().find(|read| !read.is_blank()) {
             None => Ok(()),

@@ -235,7 +235,7 @@ impl Committer {
         }
     }
 
-    /// Whether appends are taken.
+    /// Returns true if appends are taken.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }

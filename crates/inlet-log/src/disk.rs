@@ -87,8 +87,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn bytes(&self) -> io::Result<u64>;
-    /// Whether `path` still leads to this file: it was not removed, renamed or replaced, and no
-    /// file system was mounted over it or taken away.
+    /// Returns true if `path` still leads to this file: it was not removed, renamed or replaced,
+    /// and no file system was mounted over it or taken away.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
     /// The descriptor, where the file has one.
     fn fd(&self) -> Option<BorrowedFd<'_>>;

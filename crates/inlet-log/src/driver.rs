@@ -68,7 +68,7 @@ fn start(shared: &Arc<Shared>) -> Result<Writer, DriveError> {
     Ok(Writer::Thread(thread::start(writer)))
 }
 
-/// Whether the system has what `io_uring` writes need in this directory. It says nothing about
+/// Returns true if the system supports `io_uring` writes in this directory. It says nothing about
 /// what the file system keeps.
 pub(crate) fn can_uring(disk: &dyn Disk, dir: &Path) -> bool {
     #[cfg(target_os = "linux")]

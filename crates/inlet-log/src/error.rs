@@ -202,7 +202,7 @@ pub enum DriveError {
     },
 }
 
-/// Why drained segments could not be removed. The next release tries again.
+/// The reason drained segments could not be removed. The next release tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("could not release the log {} up to {position}", dir.display())]
 pub struct ReleaseError {

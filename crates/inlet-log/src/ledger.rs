@@ -28,8 +28,8 @@ const VERSION: u32 = 1;
 pub(crate) struct End {
     /// The newest segment that was made.
     pub(crate) newest: u64,
-    /// Where the last record ended when the log was closed; nothing while a writer has it, and
-    /// after one that did not close it.
+    /// The end of the last record when the log was closed; nothing while a writer has it, and after
+    /// one that did not close it.
     pub(crate) sealed: Option<Position>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn path<E: Entry>(dir: &Path) -> PathBuf {
     dir.join(E::NAME)
 }
 
-/// Whether this is the name of one of the two files, or of one that was not finished.
+/// Returns true if this is the name of one of the two files, or of one that was not finished.
 pub(crate) fn is_entry(name: &str) -> bool {
     let name = name.strip_suffix(".new").unwrap_or(name);
     [End::NAME, Released::NAME].contains(&name)
@@ -125,7 +125,7 @@ pub(crate) fn read<E: Entry>(disk: &dyn Disk, dir: &Path) -> Result<Option<E>, R
     }
 }
 
-/// Whether a newer binary wrote the record, which a repair then leaves alone.
+/// Returns true if a newer binary wrote the record, which a repair then leaves alone.
 pub(crate) fn is_newer<E: Entry>(disk: &dyn Disk, dir: &Path) -> bool {
     let mut bytes = [0; BYTES + 1];
     let length = disk

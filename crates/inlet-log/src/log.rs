@@ -491,7 +491,8 @@ impl Shared {
         plan.make(&*self.disk, &self.dir, self.id, access, &closing)
     }
 
-    /// Where the system can't tell, it is tried.
+    /// The free space of the disk, in bytes; unlimited where the system can't tell, so that it is
+    /// tried.
     fn free_bytes(&self) -> u64 {
         self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX)
     }

@@ -12,7 +12,7 @@ use crate::ledger::{self, Released};
 use crate::position::{Position, StoreId};
 use crate::segment::numbers;
 
-/// Why a log and a store do not belong together. Nothing was changed.
+/// The reason a log and a store do not belong together. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PairError {
     /// The log was let go of into another store.
@@ -44,7 +44,7 @@ pub enum PairError {
         /// Up to where the log was let go of.
         released: Position,
     },
-    /// What the log records can't be read.
+    /// The log's own record can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -105,7 +105,7 @@ pub fn bind_store(
     Ok(())
 }
 
-/// Why a log could not be given to another store. Nothing was changed.
+/// The reason a log could not be given to another store. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// A writer has the log open.
@@ -114,7 +114,7 @@ pub enum AdoptError {
         /// The log's directory.
         dir: PathBuf,
     },
-    /// What the log records can't be read or written.
+    /// The log's own record can't be read or written.
     #[error(transparent)]
     Read(#[from] ReadError),
 }

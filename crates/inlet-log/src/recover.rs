@@ -56,13 +56,13 @@ pub struct Torn {
     pub bytes: u64,
     /// Where these bytes are kept.
     pub kept: PathBuf,
-    /// Whether later parts of the same write were there: then it is certainly a write that was cut
+    /// True if later parts of the same write were there: then it is certainly a write that was cut
     /// off.
     pub hole: bool,
 }
 
 impl Torn {
-    /// What is known of these bytes, as a sentence.
+    /// The meaning of these bytes, as far as it is known, as a sentence.
     pub fn meaning(&self) -> &'static str {
         if self.hole {
             "the rest of a write that was cut off was set aside; none of it was acknowledged"
@@ -168,9 +168,9 @@ fn cut(disk: &dyn Disk, dir: &Path, reads: &mut [Read], at: usize) -> Result<Tor
 /// Makes the last segment with records durable, and cuts it and the blank ones after it to what
 /// they hold.
 fn seal(disk: &dyn Disk, reads: &[Read]) -> Result<(), IoError> {
-    // Where no record is left, all of them: one may hold what was cut off.
+    // If no record is left, all of them: one may hold what was cut off.
     let last = reads.iter().rposition(|read| !read.is_blank()).unwrap_or(0);
-    // Where a later run was started, an earlier open has done this.
+    // If a later run was started, an earlier open has done this.
     let first_time = reads.iter().skip(last + 1).all(|read| read.header.run.is_none());
     for (at, read) in reads.iter().enumerate().skip(last) {
         let path = &read.path;

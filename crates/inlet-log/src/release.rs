@@ -61,8 +61,8 @@ pub fn remove_drained(
     if names.iter().any(kept) || !is_drained(disk, dir, drained).map_err(failed)? || !agree() {
         return Ok(false);
     }
-    // What the log records of its extent goes first: a removal that is cut off leaves a log with
-    // fewer segments, none of which is missed.
+    // The log's record of its extent goes first: a removal that is cut off leaves a log with fewer
+    // segments, none of which is missed.
     for name in names.iter().filter(|name| ledger::is_entry(name)) {
         disk.remove(&dir.join(name)).map_err(failed)?;
     }

@@ -170,7 +170,7 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) run: Option<RunStart>,
-    /// Whether it is smaller than planned, because the disk had no more room.
+    /// True if it is smaller than planned, because the disk had no more room.
     pub(crate) cramped: bool,
 }
 

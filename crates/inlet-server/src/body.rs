@@ -97,7 +97,7 @@ impl Body {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// How many bytes are still to be read, where that is known.
+    /// The number of bytes still to be read, where that is known.
     pub fn left(&self) -> Option<u64> {
         match &self.0 {
             Source::Whole(bytes) => Some(bytes.len() as u64),

@@ -35,6 +35,6 @@ impl From<TlsStream<TcpStream>> for Client<Box<TlsStream<TcpStream>>> {
 }
 
 fn reset(stream: &TcpStream) {
-    // Where this fails, the system keeps what was sent a while longer, and that is all.
+    // If this fails, the system keeps what was sent a while longer, and that is all.
     stream.set_zero_linger().unwrap_or_default();
 }

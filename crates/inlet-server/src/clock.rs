@@ -18,7 +18,7 @@ fn since_epoch() -> Option<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH).ok()
 }
 
-/// Whether the present moment can be shown as an HTTP date, for some time to come.
+/// Returns true if the present moment can be shown as an HTTP date, for some time to come.
 pub(crate) fn has_a_date() -> bool {
     let a_day = Duration::from_secs(86_400);
     since_epoch().is_some_and(|since| since + a_day < YEAR_10000)

@@ -104,7 +104,7 @@ impl Pace {
         self.waiting_since.get_or_insert_with(Instant::now);
     }
 
-    /// When the client is late, if it is waited for.
+    /// The time at which the client is late, if it is waited for.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let earned = Duration::from_secs(self.bytes / self.bytes_per_s_min);
         let left = (self.grace + earned).saturating_sub(self.waited);

@@ -79,12 +79,12 @@ const BODY_ROOM_BYTES: usize = 128 << 10;
 /// The largest rest of a body that is read and dropped so that a connection can be used again, in
 /// bytes.
 const DISCARD_BYTES_MAX: u64 = 64 << 10;
-/// How much is read and dropped of what a refused client still sends, in bytes.
+/// The most bytes that are read and dropped of what a refused client still sends.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 /// Requests that are answered before others get their turn, where they are there at once.
 const REQUESTS_PER_TURN: u32 = 32;
 
-/// How a conversation ended.
+/// The outcome of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// By either side, or by an error of the stream.
@@ -103,18 +103,18 @@ pub(crate) struct Conversation<S, A: Service, F> {
     input: BytesMut,
     scan: HeadScan,
     output: Outbox,
-    /// What of the request is needed for its answer.
+    /// The parts of the request that its answer needs.
     asked: Asked,
     upload: Option<Upload>,
     phase: Phase<A::Body>,
-    /// Where the service's future lies while it runs; made once and used again.
+    /// The storage of the service's future while it runs; made once and used again.
     answering: Option<Pin<Box<Option<F>>>>,
-    /// Whether the present request is the last.
+    /// True if the present request is the last.
     is_last: bool,
-    /// Whether the client may still be sending what nobody will read.
+    /// True if the client may still be sending what nobody will read.
     has_unread: bool,
     has_served: bool,
-    /// Whether nothing is set aside for the next request, because the client is silent.
+    /// True while nothing is set aside for the next request, because the client is silent.
     is_resting: bool,
     quiet_since: Instant,
     head_since: Option<Instant>,
@@ -122,7 +122,7 @@ pub(crate) struct Conversation<S, A: Service, F> {
     timer: Pin<Box<Sleep>>,
 }
 
-/// What of a request its answer depends on.
+/// The parts of a request that its answer depends on.
 #[derive(Debug, Clone, Copy, Default)]
 struct Asked {
     is_head: bool,
@@ -135,7 +135,7 @@ struct Upload {
     framing: Framing,
     pipe: Arc<Pipe>,
     pace: Pace,
-    /// Whether the client waits to be told to send it.
+    /// True if the client waits to be told to send it.
     expects_continue: bool,
 }
 
@@ -150,7 +150,7 @@ enum Phase<B> {
         since: Instant,
     },
     Sending(Answer<B>),
-    /// What waits is sent, and then our side of the stream is ended.
+    /// The bytes that wait are sent, and then our side of the stream is ended.
     Closing,
     /// Reading and dropping what still comes.
     Lingering {
@@ -166,7 +166,7 @@ struct Answer<B> {
     sent: u64,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 enum Step {
     /// There is more to do at once.
     Again,
@@ -621,7 +621,7 @@ where
     // ---- the end ----
 
     fn begin_close(&mut self) -> Step {
-        // What was sent after the last request will not be looked at.
+        // Bytes that were sent after the last request will not be looked at.
         self.has_unread |= !self.input.is_empty();
         self.phase = Phase::Closing;
         Step::Again
@@ -713,7 +713,7 @@ where
 
     // ---- deadlines ----
 
-    /// Whether no part of a request is here.
+    /// Returns true if no part of a request is here.
     fn is_idle(&self) -> bool {
         self.has_served && !self.scan.has_begun()
     }
@@ -800,7 +800,7 @@ where
     }
 }
 
-/// What the body of an answer came to.
+/// The outcome of polling the body of an answer.
 enum Next {
     More,
     Over,

@@ -38,7 +38,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_BYTES_MAX: usize = 256 << 10;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often the notes of streams are looked at while requests are under way.
+/// The interval at which the notes of streams are looked at while requests are under way.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves a connection, of which `begun` was read already.
@@ -132,13 +132,13 @@ enum Late {
     Idle,
     /// It was told that it is idle, and did not end.
     IdleStill,
-    /// What is sent is not taken.
+    /// The client does not take the bytes that are sent.
     Write,
     /// A first request was waited for long enough.
     FirstRequest,
 }
 
-/// Whether the client was told to begin no more requests.
+/// The state of the notice to the client to begin no more requests.
 #[derive(Debug, Clone, Copy)]
 enum Told {
     Yes,
@@ -148,7 +148,7 @@ enum Told {
     },
 }
 
-/// What a connection is at.
+/// The activity of a connection.
 #[derive(Debug)]
 struct Activity {
     deadlines: Arc<Deadlines>,
@@ -164,7 +164,7 @@ struct State {
     stall: Stall,
     /// Answers with a piece that waits to be asked for.
     owed: u32,
-    /// When the last of them made progress.
+    /// The time at which the last of them made progress.
     owed_since: Instant,
     is_reset: bool,
 }
@@ -276,7 +276,7 @@ impl Drop for Busy {
 struct BusyBody<B> {
     body: B,
     busy: Busy,
-    /// Whether the next piece of it is there for the asking, as far as is known: nobody asks where
+    /// True if the next piece of it is there for the asking, as far as is known: nobody asks where
     /// the client's window is shut.
     is_owed: bool,
 }
@@ -329,7 +329,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for BusyBody<B> {
 /// A client's stream whose stalls are noted.
 struct Watched<S> {
     client: Client<S>,
-    /// What was read before and not passed on.
+    /// The bytes that were read before and not passed on.
     begun: BytesMut,
     activity: Arc<Activity>,
 }
@@ -403,7 +403,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// How many bytes were taken, `None` where it is to be tried again. An error is the end of it all.
+/// The number of bytes taken, `None` where it is to be tried again. An error is the end of it all.
 fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
     match written {
         Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),

@@ -19,7 +19,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// among the figures of their connections.
 pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Where lines go. Clones are the same place; it is closed when the last of them is gone.
+/// The destination of lines. Clones are the same place; it is closed when the last of them is gone.
 #[derive(Debug, Clone)]
 pub struct Lines {
     open: Arc<Open>,
@@ -28,9 +28,9 @@ pub struct Lines {
 /// Lines that were lost since the last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// How many.
+    /// The number of lines.
     pub lines: u64,
-    /// Why the latest of them could not be written; `None` where there was no room for it.
+    /// The reason the latest of them could not be written; `None` where there was no room for it.
     pub error: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::deadline::Deadlines;
 use crate::server::ServerOptions;
 
-/// What the connections of a lane share.
+/// The state that the connections of a lane share.
 #[derive(Debug)]
 pub(crate) struct LaneState {
     options: Arc<ServerOptions>,
@@ -121,7 +121,7 @@ impl Member {
             .flatten()
     }
 
-    /// Whether the connection is to close at once.
+    /// Returns true if the connection is to close at once.
     pub(crate) fn is_closed(&self) -> bool {
         self.lane.stage.load(Relaxed) == CLOSED
     }

@@ -7,13 +7,13 @@ use std::net::IpAddr;
 pub struct Peer {
     /// The address of the client, or of the proxy that it came through.
     pub address: IpAddr,
-    /// Whether the client speaks TLS to us. Behind a proxy that ends TLS it does not.
+    /// True if the client speaks TLS to us. Behind a proxy that ends TLS it does not.
     pub is_secure: bool,
     /// The port of HTTPS, where the listener only redirects there.
     pub redirects_to: Option<u16>,
 }
 
-/// Why a request is refused before its head is known.
+/// The reason a request is refused before its head is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Its head is not well-formed, for this reason.

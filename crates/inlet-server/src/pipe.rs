@@ -1,4 +1,5 @@
-//! What carries a body from its connection to its reader: one piece at a time, when asked for.
+//! The channel that carries a body from its connection to its reader: one piece at a time, when
+//! asked for.
 //!
 //! The two may be in one task or in two, on one thread or on two: a reader may hand its body on.
 
@@ -20,14 +21,14 @@ struct State {
     end: Option<Result<(), BodyError>>,
     /// Bytes that the reader has not got, where that is known.
     left: Option<u64>,
-    /// Whether the reader waits.
+    /// True while the reader waits.
     is_wanted: bool,
     is_abandoned: bool,
     reader: Option<Waker>,
     connection: Option<Waker>,
 }
 
-/// What the reader wants of its connection.
+/// The reader's demand on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// Nothing just now.
@@ -43,7 +44,7 @@ impl Pipe {
         Self(Mutex::new(State { left, ..State::default() }))
     }
 
-    /// What the reader wants; the task of `cx` is woken when that changes.
+    /// The reader's demand; the task of `cx` is woken when that changes.
     pub(crate) fn demand(&self, cx: &mut Context<'_>) -> Demand {
         let mut state = self.state();
         if state.is_abandoned {
@@ -100,7 +101,7 @@ impl Pipe {
             reader => *reader = Some(cx.waker().clone()),
         }
         state.is_wanted = true;
-        // Where both are in one task, the connection looks again without being woken.
+        // If both are in one task, the connection looks again without being woken.
         let connection = state.connection.take().filter(|waker| !waker.will_wake(cx.waker()));
         drop(state);
         wake(connection);
@@ -111,7 +112,7 @@ impl Pipe {
         self.state().left
     }
 
-    /// Whether the reader has got all of it.
+    /// Returns true if the reader has got all of it.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.state();
         state.piece.is_empty() && (state.end == Some(Ok(())) || state.left == Some(0))

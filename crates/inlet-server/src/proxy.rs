@@ -25,13 +25,13 @@ pub(crate) struct Header {
     pub(crate) client: Option<IpAddr>,
 }
 
-/// Why a header is refused.
+/// The reason a header is refused.
 pub(crate) type Fault = &'static str;
 
 /// Reads the header that `bytes` begin with; `None` while it is not whole.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the fault in it.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     let begins = |with: &[u8]| bytes.starts_with(with) || with.starts_with(bytes);
     if begins(SIGNATURE) {
@@ -76,7 +76,7 @@ fn pair<A: std::str::FromStr>(source: &str, destination: &str) -> Option<A> {
     source.parse().ok()
 }
 
-/// Whether it is a number up to 65535 in decimal digits, without zeros before it.
+/// Returns true if it is a number up to 65535 in decimal digits, without zeros before it.
 fn is_port(text: &str) -> bool {
     let is_plain = text == "0" || !text.starts_with('0');
     is_plain && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
@@ -121,7 +121,7 @@ fn read_binary(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     })
 }
 
-/// Whether it is a list of values, each after its type and its length.
+/// Returns true if it is a list of values, each after its type and its length.
 fn is_list(mut more: &[u8]) -> bool {
     while let [_, high, low, rest @ ..] = more {
         let length = usize::from(u16::from_be_bytes([*high, *low]));

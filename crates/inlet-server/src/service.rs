@@ -21,7 +21,7 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers one request of `peer`. This never fails: what goes wrong is an answer too.
     ///
-    /// Where [`Peer::redirects_to`] has a port, the request came to a listener that only redirects
+    /// If [`Peer::redirects_to`] has a port, the request came to a listener that only redirects
     /// there. The future is dropped when the connection ends before the answer.
     fn answer(
         self: Arc<Self>,

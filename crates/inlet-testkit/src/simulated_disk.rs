@@ -121,7 +121,7 @@ impl SimulatedDisk {
         live.iter().map(|&file| self.files[file].seen.len() as u64).sum()
     }
 
-    /// How many bytes there is room for.
+    /// The number of bytes there is room for.
     pub fn free_bytes(&self) -> u64 {
         self.room_bytes.map_or(u64::MAX, |room| room.saturating_sub(self.used_bytes()))
     }

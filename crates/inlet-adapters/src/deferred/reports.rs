@@ -1,4 +1,4 @@
-//! What the calls to an engine say about its health.
+//! Conclusions about an engine's health from the calls to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -25,9 +25,9 @@ pub(super) struct Reports {
     part: Part,
     /// The state of the process while nothing can be written to the engine.
     unwritable: State,
-    /// Whether damage that one call found is the engine's.
+    /// Set if damage that one call found is the engine's.
     keeps_damage: bool,
-    /// Whether `failing` has anything, for calls that succeed.
+    /// True while `failing` has anything, for calls that succeed.
     is_failing: AtomicBool,
     failing: Mutex<Failing>,
 }
@@ -60,7 +60,7 @@ impl Reports {
         self.is_failing.load(Ordering::Acquire)
     }
 
-    /// Whether a call found damage a while ago.
+    /// Returns true if a call found damage a while ago.
     pub(super) fn is_damaged(&self) -> bool {
         self.is_failing() && self.with(|failing| failing.damage.is_some())
     }

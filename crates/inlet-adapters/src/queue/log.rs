@@ -66,7 +66,7 @@ pub struct LogQueueOptions {
     /// After how long without a document the drained log of an instance that is gone is removed,
     /// in milliseconds. Default 600,000.
     pub remove_after_ms: u64,
-    /// How long a log that can't be read is left alone, in milliseconds. Default 5,000.
+    /// The time for which a log that can't be read is left alone, in milliseconds. Default 5,000.
     pub retry_ms: u64,
     /// The directory in which the logs are noted, outside of the one that holds them. Default
     /// `None`: a log that is taken away is not missed.
@@ -171,8 +171,8 @@ impl LogQueue {
         .await?
     }
 
-    /// Whether a worker drains the own log, in this process or another; true where nothing is
-    /// sent from here.
+    /// Returns true if a worker drains the own log, in this process or another, and also if nothing
+    /// is sent from here.
     pub async fn is_drained(&self) -> Result<bool, Failure> {
         let Some(log) = self.own.clone() else { return Ok(true) };
         let dir = log.dir().to_owned();
@@ -336,7 +336,7 @@ async fn open_log(
     Ok((log, recovery))
 }
 
-/// Why a log was not opened.
+/// The reason a log was not opened.
 enum Opening {
     Log(OpenError),
     Failed(Failure),

@@ -1,8 +1,8 @@
 //! The idempotency keys an instance saw lately, each with the body it came with and the generation
 //! of its document.
 //!
-//! What is remembered of a document that was erased since, by whatever instance, is worth nothing:
-//! the store's mark is of a later generation, and the key is as good as new.
+//! The memory of a document that was erased since, by whatever instance, is worth nothing: the
+//! store's mark is of a later generation, and the key is as good as new.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct Seen {
     kept: bool,
 }
 
-/// What is known of the erasures of a key that is being used.
+/// The known erasures of a key that is being used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Generations {
     /// The last erasure of the key; 0 where none is known.
@@ -87,8 +87,8 @@ impl RecentKeys {
         Ok(Reservation { keys: self, id })
     }
 
-    /// Whether a document of that key is safe that was accepted in knowledge of this erasure or a
-    /// later one.
+    /// Returns true if a document of that key is safe that was accepted in knowledge of this
+    /// erasure or a later one.
     pub(super) fn has_kept_since(&self, id: &DocumentId, erasure: u64) -> bool {
         self.lock().seen.get(id).is_some_and(|seen| seen.kept && seen.generation >= erasure)
     }

@@ -22,7 +22,7 @@ pub struct TokenRegister {
 /// The list that the book in force was made from.
 struct Known {
     list: Arc<TokenList>,
-    /// Whether it was read from the secrets.
+    /// True if it was read from the secrets.
     is_read: bool,
 }
 

@@ -5,7 +5,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::ports::{Bucket, BucketKey};
 use crate::summary::list_weeks;
 
-/// What the keys of all weekly backups begin with, in a bucket of Inlet.
+/// The prefix of the keys of all weekly backups, in a bucket of Inlet.
 const PREFIX: &str = "backups/";
 
 /// The place of a backup in a bucket.

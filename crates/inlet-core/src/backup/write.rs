@@ -50,7 +50,7 @@ pub(super) struct BackupStream<'a> {
     /// Where the page before ended, and whether it was the last one.
     after: Option<String>,
     last_page: bool,
-    /// Where the documents ended when they began to be read: under load there is always more.
+    /// The end of the documents when they began to be read: under load there is always more.
     until: Option<String>,
     page_items: u64,
     line: Vec<u8>,

@@ -81,9 +81,9 @@ impl Oldest {
 /// A document that a queue has accepted and can no longer deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
-    /// When it was found.
+    /// The time at which it was found.
     pub found: Timestamp,
-    /// Whether its id was read from the bytes that were set aside; otherwise it was accepted while
+    /// True if its id was read from the bytes that were set aside; otherwise it was accepted while
     /// documents were that are gone, and may be one of them.
     pub certain: bool,
 }
@@ -130,7 +130,7 @@ pub trait Queue: Send + Sync {
     async fn settle(&self, delivery: &Delivery, outcomes: &[Outcome]) -> Result<(), Failure>;
     /// How much waits.
     async fn depth(&self) -> Result<Depth, Failure>;
-    /// What is known of an accepted document that can't be delivered any more. To be asked about
+    /// The known damage to an accepted document that can't be delivered any more. To be asked about
     /// ids that are neither in the store nor among the dead letters. A queue that loses nothing
     /// that it could know of has nothing to tell.
     async fn damaged(&self, id: DocumentId) -> Result<Option<Damaged>, Failure> {

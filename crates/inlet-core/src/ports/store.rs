@@ -192,7 +192,7 @@ impl Known {
         self.stored.is_none() && self.letters.is_empty() && self.erased.is_none()
     }
 
-    /// Whether a document of that generation, accepted at `received`, is erased by now.
+    /// Returns true if a document of that generation, accepted at `received`, is erased by now.
     pub fn erases(&self, generation: Option<u64>, received: Timestamp) -> bool {
         self.erased.is_some_and(|mark| mark.erases(generation, received))
     }
@@ -228,8 +228,8 @@ pub struct EraseMark {
 }
 
 impl EraseMark {
-    /// Whether a document of that generation, accepted at `received`, is erased by it. The moment
-    /// decides only where one of both did not count.
+    /// Returns true if a document of that generation, accepted at `received`, is erased by it. The
+    /// moment decides only where one of both did not count.
     pub fn erases(&self, generation: Option<u64>, received: Timestamp) -> bool {
         match (self.generation, generation) {
             (0, Some(known)) => known == 0 && received <= self.at,
@@ -244,10 +244,10 @@ impl EraseMark {
     }
 }
 
-/// What an erasure did.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Erasure {
-    /// Whether there was a document or a dead letter.
+    /// True if there was a document or a dead letter.
     pub was_there: bool,
     /// The number of the erasure.
     pub generation: u64,
@@ -408,7 +408,7 @@ pub trait Store: Send + Sync {
     async fn write(&self, plan: Arc<Plan>) -> Result<Written, Failure>;
     /// The document with that id.
     async fn get(&self, id: DocumentId) -> Result<Option<StoredDocument>, Failure>;
-    /// Where that id is, and what of it is not kept there.
+    /// The place of that id, and the parts of it that are not kept there.
     async fn find(&self, id: DocumentId) -> Result<Option<Found>, Failure>;
     /// The state of those of `ids` that anything is known of. One call, however many they are;
     /// an id may be named twice.
@@ -429,7 +429,7 @@ pub trait Store: Send + Sync {
     /// Erases the document with that id, and notes that `now`; also one that has yet to come from
     /// the queue.
     async fn erase(&self, id: DocumentId, now: Timestamp) -> Result<Erasure, Failure>;
-    /// How many erasures there were.
+    /// Returns the number of erasures so far.
     async fn erasures(&self) -> Result<u64, Failure>;
     /// The marks of those of `ids` that were erased. A cheap look, which reads no document.
     async fn marks(&self, ids: &[DocumentId]) -> Result<HashMap<DocumentId, EraseMark>, Failure>;

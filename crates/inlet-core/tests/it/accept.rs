@@ -514,7 +514,7 @@ async fn where_the_store_does_not_answer_the_last_count_of_erasures_stands_in() 
     assert!(!door.intake.note_erasures(3), "it never goes back");
     door.save(keyed, "1").await.unwrap();
     door.save(JSON, "1").await.unwrap();
-    // What this instance remembers of the key is still true, as far as it knows.
+    // The instance's memory of the key is still true, as far as it knows.
     assert_eq!(code(&door.save(keyed, "2").await), "KeyConflict");
     // The store is asked about the key itself where it can be.
     *door.store.known.lock().unwrap() = Some(HashMap::new());
@@ -566,7 +566,7 @@ async fn what_two_instances_take_under_one_minted_id_is_one_document() {
     assert_ne!(one.save(keyed, "[1]").await.unwrap().id, id);
 }
 
-/// What the door has sent to its queue, which has it no more.
+/// The documents that the door has sent to its queue, which has them no more.
 async fn sent(door: &Door) -> Vec<Document> {
     let limit =
         BatchLimit { documents_max: 10, bytes_max: 1 << 20, wait: Duration::from_millis(1) };

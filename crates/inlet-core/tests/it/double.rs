@@ -217,9 +217,9 @@ pub(crate) struct PlainBucket {
     pub(crate) piece_bytes_max: Mutex<usize>,
     /// The keys it was given, in order.
     pub(crate) puts: Mutex<Vec<String>>,
-    /// Whether it keeps a bit of each object another way than it was given.
+    /// Set if it keeps a bit of each object another way than it was given.
     pub(crate) flips: bool,
-    /// What the keys begin with that it takes nothing under, as if it were away.
+    /// The prefix of the keys under which it takes nothing, as if it were away.
     pub(crate) refuses: Mutex<Option<&'static str>>,
 }
 

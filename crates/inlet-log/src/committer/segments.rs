@@ -35,8 +35,8 @@ impl Committer {
         Some(self.next_plan)
     }
 
-    /// What the maker of segments has to do, once there is something; remembers whom to wake when
-    /// that changes.
+    /// The next task of the maker of segments, once there is one; remembers whom to wake when that
+    /// changes.
     pub(crate) fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<Wanted> {
         self.idle_maker = Some(cx.waker().clone());
         match &self.next {
@@ -47,7 +47,7 @@ impl Committer {
         }
     }
 
-    /// Whether segments were removed since the last call: there may be room now.
+    /// Returns true if segments were removed since the last call: there may be room now.
     pub(crate) fn take_room_came(&mut self) -> bool {
         std::mem::take(&mut self.room_came)
     }

@@ -1,4 +1,4 @@
-//! What is known of file systems: which syncs survive a loss of power, and on which.
+//! Known properties of file systems: which syncs survive a loss of power, and on which.
 //!
 //! `statfs` tells the file system's kind, `/proc/self/mountinfo` its name and mount options. The
 //! table is short on purpose: a kind that is not in it is written to with `fdatasync`, which is
@@ -16,11 +16,11 @@ pub struct FileSystem {
     /// Its name as `mount` prints it (`ext4`, `fuse.sshfs`); its number in hexadecimal where
     /// nobody knows the name.
     pub name: Cow<'static, str>,
-    /// Which syncs it is known to keep.
+    /// The syncs that it is known to keep.
     pub keeps: Keeps,
 }
 
-/// Which syncs a file system is known to keep through a loss of power.
+/// The syncs that a file system is known to keep through a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
     /// Direct writes with `RWF_DSYNC`, also asynchronous ones, and `fdatasync`.

@@ -14,7 +14,7 @@ use crate::log::Shared;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait; each failure doubles it. Room that comes by itself is found this late.
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// How often a failure that goes on is logged.
+/// The interval at which a failure that goes on is logged.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts the thread. Where the system has none left, the log is poisoned: it could take no more
@@ -71,9 +71,9 @@ fn make_segments(running: &Running) {
 struct Backoff {
     failures: u32,
     not_before: Option<Instant>,
-    /// When a failure was logged last.
+    /// The time at which a failure was logged last.
     warned: Option<Instant>,
-    /// Whether the present failure was logged.
+    /// True once the present failure was logged.
     told: bool,
 }
 

@@ -214,7 +214,8 @@ impl Findings {
         Ok(headers)
     }
 
-    /// Which log this is: what `log.id` says if any segment says the same, else what most say.
+    /// Determines the identity of the log: that in `log.id` if any segment has the same, else that
+    /// of most segments.
     fn look_at_identity(
         &mut self,
         disk: &dyn Disk,
@@ -317,7 +318,7 @@ impl Findings {
         Ok(known.map(|header| (header, false)))
     }
 
-    /// What ties a segment to the one before it.
+    /// Checks the link between a segment and the one before it.
     fn look_between(&mut self, dir: &Path, before: Option<Before>, scan: &mut Scan, sound: bool) {
         let number = scan.header.number;
         let Some(before) = before.filter(|before| before.number + 1 == number) else { return };
@@ -338,10 +339,10 @@ impl Findings {
         }
     }
 
-    /// Whether the log ends where it was closed; `tail` is where the segments of then end.
+    /// Checks that the log ends where it was closed; `tail` is where the segments of then end.
     fn look_at_seal(&mut self, dir: &Path, numbers: &[u64], tail: Option<Position>) {
         let Some(sealed) = self.recorded.end.and_then(|end| end.sealed) else { return };
-        // What was sealed may have been stored and removed.
+        // The sealed part may have been stored and removed.
         let there = numbers.first().is_some_and(|first| sealed.segment >= *first);
         let fits = if there { tail == Some(sealed) } else { tail.is_none() };
         // Damage that is listed already explains an end that could not be read.
@@ -362,7 +363,7 @@ fn is_no_file(disk: &dyn Disk, path: &Path) -> bool {
     disk.open(path, Access::Read).is_err_and(|error| error.kind() == ErrorKind::IsADirectory)
 }
 
-/// Where the records of a sound segment end, for a cover that says that more is missing there.
+/// The end of the records of a sound segment, for a cover that says that more is missing there.
 pub(super) fn end_of(disk: &dyn Disk, dir: &Path, id: LogId, number: u64) -> Result<Mark, IoError> {
     let path = path(dir, number);
     let file = disk.open(&path, Access::Read).map_err(IoError::on("open", &path))?;

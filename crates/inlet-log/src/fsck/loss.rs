@@ -15,7 +15,7 @@ use crate::segment::{GROUPS_START, SegmentHeader, numbers, path};
 pub struct Loss {
     /// The end of the last record before them that is there.
     pub from: Position,
-    /// How many they were, where their sequence tells.
+    /// The number of records, where their sequence tells.
     pub records: Option<u64>,
     /// The payload of the last record before them, where there is one.
     pub before: Option<Bytes>,
@@ -96,7 +96,7 @@ pub(super) fn account(
     Ok(losses)
 }
 
-/// How many records there were between one and the record with the sequence `next` of its run.
+/// The number of records between one and the record with the sequence `next` of its run.
 fn between(last: Option<&Known>, next: Option<u64>) -> Option<u64> {
     let (last, next) = (last?.0?, next?);
     (last >> 40 == next >> 40).then(|| next.saturating_sub(last + 1))

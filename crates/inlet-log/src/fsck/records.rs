@@ -13,8 +13,8 @@ use crate::scan::{BadSpot, Mark, Scan, Step};
 use crate::segment::{BLOCK_BYTES, GROUPS_START, RunStart, SegmentHeader, block_after, path};
 use crate::torn::{Verdict, judge, next_record};
 
-/// How far a segment without a readable header is searched for a first record, in bytes: as far
-/// as the largest group goes by default.
+/// The bytes of a segment without a readable header that are searched for a first record: as many
+/// as the largest group has by default.
 const HEAD_BYTES: usize = 4 << 20;
 
 /// The last segment with anything in it; those after it were prepared and never written to.
@@ -82,8 +82,8 @@ pub(super) fn look_at_records(
         let end = bad.offset + next.map_or_else(|| written(&rest), |(at, _)| at as u64);
         let bytes = end - bad.offset;
         let here = next.filter(|_| bytes == 0).map(|(_, header)| header.length);
-        // Where a segment's first record is whole but not the next, it is the end of the one
-        // before that is missing, or the record that does not belong here.
+        // If a segment's first record is whole but is not the next, it is the end of the one before
+        // that is missing, or the record that does not belong here.
         let is_late = mark == first && mark.expected.is_some() && scan.header.run.is_none();
         let resume = match here {
             None => {
@@ -111,7 +111,7 @@ pub(super) fn look_at_records(
     }
 }
 
-/// What the header of a segment said, as far as its first readable record tells.
+/// The header of a segment, as far as its first readable record tells.
 pub(super) fn header_of_records(
     file: &dyn DiskFile,
     number: u64,
@@ -134,7 +134,7 @@ pub(super) fn header_of_records(
     Ok(None)
 }
 
-/// Where the last byte of a file is that is not zero.
+/// The end of the last byte of a file that is not zero.
 pub(super) fn written_end(file: &dyn DiskFile) -> io::Result<u64> {
     let mut chunk = vec![0; 1 << 20];
     let (mut offset, mut end) = (0, 0);
@@ -151,7 +151,7 @@ pub(super) fn written_end(file: &dyn DiskFile) -> io::Result<u64> {
     }
 }
 
-/// Where the records of a segment end.
+/// The end of the records of a segment.
 pub(super) fn records_end(
     path: &Path,
     file: Arc<dyn DiskFile>,
@@ -164,7 +164,7 @@ pub(super) fn records_end(
     Ok(scan.mark)
 }
 
-/// How many bytes there are up to the last that is not zero.
+/// The number of bytes up to the last that is not zero.
 fn written(bytes: &[u8]) -> u64 {
     bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
 }

@@ -34,7 +34,7 @@ const COPY_BYTES: usize = 1 << 20;
 /// The most missing segments that are replaced; more is no log any more.
 const SEGMENTS_MAX: u64 = 65_536;
 
-/// How often the log is looked at again: what is set right may show more behind it.
+/// The most times the log is looked at again: a repair may show more behind it.
 const PASSES_MAX: usize = 4;
 
 /// What a repair did.
@@ -59,15 +59,15 @@ pub struct Taken {
     pub path: PathBuf,
     /// Where in it, in bytes.
     pub offset: u64,
-    /// How many; 0 for something that is no file.
+    /// The number of bytes; 0 for something that is no file.
     pub bytes: u64,
     /// Where they are kept.
     pub kept: PathBuf,
-    /// Whether whole records among them were appended anew.
+    /// True if whole records among them were appended anew.
     pub salvaged: bool,
 }
 
-/// Why a log could not be repaired. Nothing was lost, and the repair may be done again.
+/// The reason a log could not be repaired. Nothing was lost, and the repair may be done again.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// A writer has the log open.
@@ -98,7 +98,7 @@ pub enum RepairError {
     Io(#[from] IoError),
 }
 
-/// Why records could not be appended anew.
+/// The reason records could not be appended anew.
 #[derive(Debug, thiserror::Error)]
 pub enum SalvageError {
     /// The log did not open.
@@ -107,7 +107,7 @@ pub enum SalvageError {
     /// A record was not taken.
     #[error(transparent)]
     Append(#[from] AppendError),
-    /// What is kept could not be read.
+    /// The bytes that are kept could not be read.
     #[error(transparent)]
     Io(#[from] IoError),
 }
@@ -133,7 +133,7 @@ struct Cover {
     offset: u64,
     end: u64,
     mark: Mark,
-    /// Whether there are whole records in these bytes.
+    /// True if there are whole records in these bytes.
     salvage: bool,
 }
 
@@ -406,7 +406,7 @@ fn change(
     let header = match changes.header {
         Some(header) => {
             if let Some(old) = &old {
-                // Where the header should be there may be records.
+                // The bytes in place of the header may hold records.
                 work.keep(&old_path, &**old, 0..GROUPS_START, Some(header.identity))?;
             }
             write_full(&*new, &header.encode(), 0).map_err(writing())?;

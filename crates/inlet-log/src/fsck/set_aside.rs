@@ -83,7 +83,7 @@ pub(super) fn put_back(
 /// Moves something between the log's directory and its quarantine, durably.
 pub(super) fn rename(disk: &dyn Disk, dir: &Path, from: &Path, to: &Path) -> Result<(), IoError> {
     disk.rename(from, to).map_err(IoError::on("move", from))?;
-    // Where it is first, then where it no longer is: it may be in both after a crash, never in none.
+    // The destination first, then the source: it may be in both after a crash, never in none.
     let quarantine = dir.join(QUARANTINE);
     let dirs = match to.starts_with(&quarantine) {
         true => [quarantine.as_path(), dir],
@@ -95,7 +95,7 @@ pub(super) fn rename(disk: &dyn Disk, dir: &Path, from: &Path, to: &Path) -> Res
     Ok(())
 }
 
-/// Whether a file holds the same bytes as the one at a path.
+/// Returns true if a file holds the same bytes as the one at a path.
 fn same(disk: &dyn Disk, one: &dyn crate::disk::DiskFile, path: &Path) -> Result<bool, IoError> {
     let reading = || IoError::on("read", path);
     let other = disk.open(path, Access::Read).map_err(IoError::on("open", path))?;

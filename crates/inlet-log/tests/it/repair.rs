@@ -202,7 +202,7 @@ fn segments_can_be_swapped_duplicated_moved_and_mixed_with_those_of_another_log(
         let whole = still_whole(&foreign, &disk, &payloads);
         let lost = starts(&foreign, &whole, &name);
         assert!(whole.len() == payloads.len() || !lost.is_empty(), "{name}: nothing is told");
-        // What was only in the other log is not taken over.
+        // Records that were only in the other log are not taken over.
         assert!(foreign.payloads().len() <= payloads.len() + 1, "{name}");
     }
     for number in [segments.len() as u64 + 1, 7777] {

@@ -107,7 +107,8 @@ fn an_oldest_segment_that_is_missing_is_damage_unless_it_was_released() {
     let refused = open(&lost).unwrap_err().to_string();
     assert!(refused.contains("segment 1 is missing"), "{refused}");
     assert!(is_damaged(&lost));
-    // What is stored wholly is not missed, as an older binary removes it without a record.
+    // Records that are stored wholly are not missed, as an older binary removes them without a
+    // record.
     let options = LogOptions { drained: tail, ..small() };
     assert!(tail.segment > 1);
     drop(lost.open(&options).unwrap());

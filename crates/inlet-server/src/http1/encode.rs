@@ -8,7 +8,7 @@ use http::{StatusCode, response};
 
 use crate::clock;
 
-/// How the body of an answer is delimited.
+/// The framing of the body of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnswerBody {
     /// There is none, and the status or the method says so.
@@ -23,7 +23,7 @@ pub(crate) enum AnswerBody {
     UntilClose,
 }
 
-/// What an answer says of its connection.
+/// The connection option that an answer states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionOption {
     /// Nothing: it stays open, as is usual.
@@ -33,13 +33,13 @@ pub(crate) enum ConnectionOption {
     Close,
 }
 
-/// Whether an answer of that status may have a body.
+/// Returns true if an answer of that status may have a body.
 pub(crate) fn may_have_body(status: StatusCode) -> bool {
     !status.is_informational()
         && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether the service wants the connection closed after its answer.
+/// Returns true if the service wants the connection closed after its answer.
 pub(crate) fn says_close(head: &response::Parts) -> bool {
     let mut values = head.headers.get_all(CONNECTION).iter();
     values.any(|value| {

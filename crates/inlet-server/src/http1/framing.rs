@@ -1,4 +1,4 @@
-//! Where a body ends, and what of its bytes is data.
+//! The end of a body, and the data among its bytes.
 //!
 //! ```text
 //! chunked:  SIZE *( ";" extension ) CRLF  data CRLF  …  "0" … CRLF  *( trailer CRLF )  CRLF
@@ -17,12 +17,12 @@ const TRAILERS: HeadLimits = HeadLimits { bytes_max: 16 << 10, lines_max: 100 };
 /// Data of a chunk is shared from here on in bytes, and copied below that.
 const SHARED_BYTES_MIN: usize = 8 << 10;
 
-/// What was taken of the bytes that have come.
+/// The part that was taken of the bytes that have come.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Data of the body, as much of it as was there at once.
     pub(crate) data: Bytes,
-    /// Whether the body has ended.
+    /// True once the body has ended.
     pub(crate) is_over: bool,
 }
 
@@ -69,7 +69,7 @@ impl Framing {
         }
     }
 
-    /// How many bytes are still to come, where that is known.
+    /// The number of bytes still to come, where that is known.
     pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(*left),
@@ -80,7 +80,7 @@ impl Framing {
     /// Takes out of `bytes` what is there of the body.
     ///
     /// # Errors
-    /// What is wrong with the framing. Nothing after that can be trusted.
+    /// A description of the fault in the framing. Nothing after that can be trusted.
     pub(crate) fn take(&mut self, bytes: &mut BytesMut) -> Result<Taken, &'static str> {
         match self {
             Self::Length(left) => {

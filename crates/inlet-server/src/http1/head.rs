@@ -17,7 +17,7 @@ pub(crate) struct HeadLimits {
     pub(crate) lines_max: usize,
 }
 
-/// Why a head is refused.
+/// The reason a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadFault {
     Malformed(&'static str),
@@ -25,7 +25,7 @@ pub(crate) enum HeadFault {
     TooLarge,
 }
 
-/// How the body that follows a head is delimited.
+/// The framing of the body that follows a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delimited {
     /// By its length in bytes; 0 where there is no body.
@@ -39,9 +39,9 @@ pub(crate) struct Head {
     /// Its size in bytes, the empty line included.
     pub(crate) bytes: usize,
     pub(crate) body: Delimited,
-    /// Whether the client wants to go on using the connection.
+    /// True if the client wants to go on using the connection.
     pub(crate) keeps_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// True if the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
     pub(crate) is_http10: bool,
 }
@@ -69,7 +69,7 @@ pub(crate) struct HeadScan {
     expects: bool,
 }
 
-/// Where in a head the name and the value of a header line are.
+/// The place in a head of the name and the value of a header line.
 #[derive(Debug, Clone, Copy)]
 struct Field {
     name: Span,
@@ -105,7 +105,7 @@ impl HeadScan {
         Self { lines: 1, is_trailer: true, ..Self::default() }
     }
 
-    /// Whether any byte of it was seen.
+    /// Returns true if any byte of it was seen.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun
     }

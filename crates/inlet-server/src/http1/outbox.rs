@@ -12,7 +12,7 @@ const SHARED_BYTES_MIN: usize = 8 << 10;
 /// Nothing more is put in while so many bytes wait.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
-/// What is to be sent: first the buffer, then the piece, then what ends it.
+/// The bytes to be sent: first the buffer, then the piece, then what ends it.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     buffer: Vec<u8>,
@@ -27,7 +27,7 @@ impl Outbox {
         self.sent == self.buffer.len() && self.piece.is_empty() && self.tail.is_empty()
     }
 
-    /// Whether more may be put in before something is sent.
+    /// Returns true if more may be put in before something is sent.
     pub(super) fn has_room(&self) -> bool {
         self.piece.is_empty() && self.tail.is_empty() && self.buffer.len() < WAITING_BYTES_MAX
     }

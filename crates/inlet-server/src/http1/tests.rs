@@ -5,7 +5,7 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { bytes_max: 32 << 10, lines_max: 100 };
 
-/// What was wrong.
+/// The kind of the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Head(HeadFault),

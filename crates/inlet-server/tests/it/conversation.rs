@@ -202,7 +202,7 @@ async fn the_small_rest_of_a_body_that_nobody_reads_is_read_past() {
     let answer = client.answer().await;
     assert_eq!((answer.status(), answer.header("connection")), (401, None));
     assert_eq!(client.answer().await.status(), 200);
-    // Where it does not come, or is large, the client is told not to use the connection again.
+    // If it does not come, or is large, the client is told not to use the connection again.
     let large = format!("POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1 << 20);
     for (request, seconds) in [(request[..request.len() - 1].to_owned(), 1), (large, 0)] {
         let mut client = Client::connect();
@@ -216,7 +216,7 @@ async fn the_small_rest_of_a_body_that_nobody_reads_is_read_past() {
 
 // ---- deadlines ----
 
-/// How long it takes until the server closes, and what it says.
+/// The seconds until the server closes, and the text that it sends.
 async fn until_closed(client: &mut Client) -> (u64, String) {
     let begun = Instant::now();
     let rest = client.rest().await;

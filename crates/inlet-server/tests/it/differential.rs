@@ -13,7 +13,7 @@ use self::compare::{Numbers, compare};
 /// Mutations that are tried where nobody asks for more.
 const CASES: u64 = 4_000;
 
-/// What mutations put in: the bytes on which framing hangs.
+/// The pieces that mutations put in: the bytes on which framing hangs.
 const WORDS: &[&str] = &[
     "\r",
     "\n",

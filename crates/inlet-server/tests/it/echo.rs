@@ -60,9 +60,9 @@ pub(crate) struct Echo {
     pub(crate) counters: ConnectionCounters,
     /// `METHOD PATH` of each request, in the order in which they came.
     pub(crate) asked: Mutex<Vec<String>>,
-    /// What `/wait` waits for.
+    /// The notification that `/wait` waits for.
     pub(crate) gate: Notify,
-    /// What became of the bodies that `/hand-on` handed to another task.
+    /// The outcomes of the bodies that `/hand-on` handed to another task.
     pub(crate) handed_on: Mutex<Vec<Result<usize, BodyError>>>,
 }
 

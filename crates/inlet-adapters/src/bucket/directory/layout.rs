@@ -128,7 +128,8 @@ impl Layout {
         Ok(beside)
     }
 
-    /// Whether the beginning of the key, up to one of its slashes, is the key of an object of ours.
+    /// Returns true if the beginning of the key, up to one of its slashes, is the key of an object
+    /// of ours.
     fn is_below(&self, key: &BucketKey) -> bool {
         key.as_str().match_indices('/').zip(1..).any(|((at, _), depth)| {
             let beginning = Path::new(&depth.to_string()).join(&key.as_str()[..at]);

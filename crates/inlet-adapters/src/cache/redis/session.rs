@@ -63,7 +63,7 @@ impl Trouble {
             || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
     }
 
-    /// Whether the server took the request for one that can't be.
+    /// Returns true if the server took the request for one that can't be.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Said(error) = self else { return false };
         error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)

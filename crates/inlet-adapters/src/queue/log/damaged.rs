@@ -22,10 +22,10 @@ use crate::files;
 
 /// The most bytes of the file that are looked at: the newest.
 const BYTES_MAX: u64 = 64 << 20;
-/// How far beyond its neighbours in the log a document may have been accepted that lay between
-/// them, in microseconds: several are accepted at once.
+/// The longest time beyond its neighbours in the log at which a document that lay between them may
+/// have been accepted, in microseconds: several are accepted at once.
 const AROUND_US: i64 = 1_000_000;
-/// How far a loss reaches where it has no neighbour on that side, in microseconds.
+/// The reach of a loss on a side where it has no neighbour, in microseconds.
 const OPEN_US: i64 = 86_400_000_000;
 
 /// One loss.
@@ -33,11 +33,11 @@ const OPEN_US: i64 = 86_400_000_000;
 pub struct LossNote {
     /// The instance whose log it was in.
     pub instance: String,
-    /// When it was found, in microseconds since the epoch.
+    /// The time at which it was found, in microseconds since the epoch.
     pub found_us: i64,
-    /// What happened, for people.
+    /// A description of the event, for people.
     pub what: String,
-    /// How many documents are gone, where that is known.
+    /// The number of documents that are gone, where that is known.
     pub documents: Option<u64>,
     /// The ids that were read from what was set aside.
     pub ids: Vec<String>,
@@ -45,7 +45,7 @@ pub struct LossNote {
     pub after: Option<(String, i64)>,
     /// The first document after it.
     pub before: Option<(String, i64)>,
-    /// Whether documents are known to be gone, rather than possibly.
+    /// True if documents are known to be gone, rather than possibly.
     pub certain: bool,
 }
 
@@ -109,7 +109,7 @@ impl LossFile {
         synced.map_err(|error| self.failure(error, "write to"))
     }
 
-    /// What is known of a document. Blocks.
+    /// The known damage to a document. Blocks.
     pub(super) fn find(&self, id: DocumentId) -> Result<Option<Damaged>, Failure> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let metadata = match fs::metadata(&self.path) {
@@ -160,7 +160,8 @@ impl LossFile {
 }
 
 impl LossNote {
-    /// Whether a document with that id, which says when it was accepted, may be one of these.
+    /// Returns true if a document with that id, which says when it was accepted, may be one of
+    /// these.
     fn may_hold(&self, id: DocumentId) -> bool {
         if self.documents == Some(self.ids.len() as u64) {
             return false;

@@ -30,7 +30,7 @@ pub struct LogDirectory {
     losses: PathBuf,
 }
 
-/// What a store says of itself and of the logs that it has.
+/// A store's identity and its view of the logs that it has.
 #[derive(Debug, Clone)]
 pub struct StoreView {
     /// The store.
@@ -130,7 +130,7 @@ impl LogDirectory {
         Ok((repaired, notes))
     }
 
-    /// Why a log does not belong to a store, if it does not.
+    /// The reason a log does not belong to a store, if it does not.
     pub fn misfit(&self, dir: &Path, store: &StoreView) -> Result<Option<Failure>, Failure> {
         let id = StoreId::from_bytes(*store.id.as_bytes());
         match inlet_log::check_pair(&RealDisk, dir, id, stored(dir, Some(store))) {
@@ -189,7 +189,7 @@ fn note(instance: &str, what: String, now: Timestamp) -> LossNote {
     }
 }
 
-/// What a repair lost, with the ids that can be read from what it set aside.
+/// The losses of a repair, with the ids that can be read from the bytes it set aside.
 fn notes(instance: &str, repaired: &Repair, now: Timestamp) -> Vec<LossNote> {
     let ids = ids_set_aside(repaired);
     let lost = |loss: &Loss| LossNote {
@@ -215,7 +215,7 @@ fn notes(instance: &str, repaired: &Repair, now: Timestamp) -> Vec<LossNote> {
 
 fn ids_set_aside(repaired: &Repair) -> Vec<String> {
     let mut ids: Vec<DocumentId> = Vec::new();
-    // What was moved as a whole, or appended anew, is either not ours or not lost.
+    // Bytes that were moved as a whole, or appended anew, are either not ours or not lost.
     for taken in repaired.taken.iter().filter(|taken| taken.bytes > 0 && !taken.salvaged) {
         match fs::metadata(&taken.kept) {
             Ok(kept) if kept.len() <= SEARCHED_BYTES_MAX => {

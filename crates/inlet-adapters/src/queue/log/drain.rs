@@ -32,7 +32,7 @@ pub(super) struct Drain {
     pub(super) came: Instant,
     /// The store that the log goes to.
     store: StoreId,
-    /// Whether the log records that.
+    /// True once the log records that.
     bound: bool,
     lock: DrainLock,
 }
@@ -207,7 +207,7 @@ fn release(own: Option<&Log>, dir: &Path, position: Position) {
     }
 }
 
-/// What a store says of itself and of the logs that it has.
+/// A store's identity and its view of the logs that it has.
 #[derive(Debug, Clone)]
 pub(super) struct StoreState {
     pub(super) id: StoreId,
@@ -264,7 +264,7 @@ impl DrainLock {
     }
 }
 
-/// Whether a worker drains the log in `dir`, of this process or another. Blocks.
+/// Returns true if a worker drains the log in `dir`, of this process or another. Blocks.
 ///
 /// A worker that looks for logs at the same moment takes this one with its next look.
 pub(super) fn is_drained(dir: &Path) -> io::Result<bool> {

@@ -152,7 +152,7 @@ impl Drains {
         }
     }
 
-    /// What the next log in turn has to give.
+    /// The next delivery, from the next log in turn that has one.
     async fn next(&mut self, limit: BatchLimit) -> Option<Delivery> {
         for _ in 0..self.drains.len() {
             let turn = self.turn % self.drains.len();
@@ -292,7 +292,7 @@ fn take(
     (taken, failing)
 }
 
-/// What is under the root.
+/// The contents of the root.
 struct Found {
     /// The logs that are not passed over, in the order of their names.
     logs: Vec<(PathBuf, LogId)>,

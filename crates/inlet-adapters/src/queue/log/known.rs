@@ -24,7 +24,7 @@ pub struct MissingLog {
     pub instance: String,
     /// The log's identity, as noted.
     pub id: String,
-    /// Where it should be.
+    /// The directory in which it should be.
     pub dir: PathBuf,
 }
 
@@ -72,7 +72,7 @@ impl Known {
         for entry in entries {
             let path = entry.map_err(listing)?.path();
             let Some(instance) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            // What a note that was cut off left has no line in it, or a name that no log has.
+            // A note that was cut off leaves a file with no line in it, or a name that no log has.
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let Ok(id) = text.trim_end().parse::<LogId>() else { continue };
             let dir = root.join(instance);

@@ -1,4 +1,4 @@
-//! How each log stands, for whoever asks from outside of the loop that drains them: the oldest
+//! The state of each log, for whoever asks from outside of the loop that drains them: the oldest
 //! document that waits.
 
 use std::collections::BTreeMap;

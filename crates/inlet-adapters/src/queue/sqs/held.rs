@@ -105,7 +105,7 @@ impl Holdings {
         self.ready.len() >= limit.documents_max.max(1) || self.ready_bytes >= limit.bytes_max
     }
 
-    /// When the oldest document that is held was accepted.
+    /// The time at which the oldest document that is held was accepted.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let accepted = |held: &Held| match &held.read {
             Read::Here(document) => Some(document.as_ref().ok()?.received),

@@ -138,7 +138,7 @@ impl Receiver {
         Self { shared: Arc::new(shared), _running: running }
     }
 
-    /// When the oldest document that was received and is not settled was accepted.
+    /// The time at which the oldest document that was received and is not settled was accepted.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         self.shared.state().holdings.oldest()
     }

@@ -26,14 +26,14 @@ use super::put::{ACTIONS_MAX, delete};
 use super::record::{Record, Stored, read_mark, write_mark};
 use super::table::{Table, TransactError, pause};
 
-/// How often it is tried while others write to the same id, or erase.
+/// The most attempts while others write to the same id, or erase.
 const ATTEMPTS_MAX: u32 = 20;
 /// The actions of an erasure beside those for letters: record, mark, count and figures.
 const ACTIONS_BESIDE_LETTERS: usize = 4;
 
 const ATTEMPTED: &str = "erase from the table";
 
-/// How many erasures there were.
+/// Returns the number of erasures so far.
 pub(super) async fn count(table: &Table) -> Result<u64, Failure> {
     match table.get(count_key()).await? {
         Some(item) => must(find_number(&item, "n"), &item, "n"),

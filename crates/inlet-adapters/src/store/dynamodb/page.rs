@@ -22,9 +22,10 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 const FETCH_MAX: usize = 100;
 /// How many spans one call reads at most.
 const SPANS_MAX: usize = 200;
-/// How many documents are looked at for an id that begins so.
+/// The most documents that are looked at for an id that begins so.
 const IDS_SEEN_MAX: usize = 20_000;
-/// How far the clock that made an id may be from the one that noted the reception, in microseconds.
+/// The largest difference between the clock that made an id and the one that noted the reception,
+/// in microseconds.
 const CLOCKS_DIFFER_US: i64 = 60_000_000;
 
 /// A document that a span names: where it is, and where a reader stands behind it.

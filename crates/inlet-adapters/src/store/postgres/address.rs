@@ -30,7 +30,7 @@ pub(super) struct Address {
     pub(super) trust: Trust,
     /// The file of the authorities that are trusted instead of the machine's.
     pub(super) roots: Option<PathBuf>,
-    /// Whether reads may go to a server that may only read: the URL does not say which it wants.
+    /// True if reads may go to a server that may only read: the URL does not say which it wants.
     pub(super) reads_anywhere: bool,
     /// The URL without the password.
     pub(super) shown: String,

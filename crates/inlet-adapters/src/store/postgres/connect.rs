@@ -35,8 +35,8 @@ impl Connector {
     }
 }
 
-/// Whether a server that may only read may be there, after that error of a search for one that may
-/// write. With several hosts the error is that of the last one alone.
+/// Returns true if a server that may only read may be there, after that error of a search for one
+/// that may write. With several hosts the error is that of the last one alone.
 fn may_be_read(config: &Config, error: &Error) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     let is_read_only = source.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
@@ -71,8 +71,8 @@ impl Connect for Connector {
     }
 }
 
-/// How long making a connection may take: each host has its time, and twice where one that may
-/// only read will do.
+/// The longest time that making a connection may take: each host has its time, and twice that if a
+/// server that may only read will do.
 pub(super) fn longest(address: &Address, options: &PostgresOptions) -> Duration {
     match u32::try_from(address.config.get_hosts().len()) {
         Ok(0 | 1) | Err(_) => options.connect(),

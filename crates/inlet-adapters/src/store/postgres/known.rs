@@ -69,7 +69,7 @@ pub(super) async fn marks(
         .collect()
 }
 
-/// How many erasures there were.
+/// Returns the number of erasures so far.
 pub(super) async fn erasures(client: &Client) -> Result<u64, Fault> {
     let sql = "SELECT CASE WHEN count(*) = 0 THEN 0 ELSE greatest(max(generation), 1) END
         FROM (SELECT generation FROM inlet.erased ORDER BY generation DESC LIMIT 1) AS last";

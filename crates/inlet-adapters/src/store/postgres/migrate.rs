@@ -298,7 +298,7 @@ fn is_unchanged(migrations: &[Migration], ran: &[(u32, Vec<u8>)]) -> Result<(), 
     Ok(())
 }
 
-/// Whether the name that this expression looks up is there.
+/// Returns true if the name that this expression looks up is there.
 async fn is_there(client: &Client, expression: &str) -> Result<bool, Unfit> {
     let rows = client.query_typed(&format!("SELECT {expression} IS NOT NULL"), &[]).await?;
     Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)

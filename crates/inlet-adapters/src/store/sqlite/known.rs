@@ -109,7 +109,7 @@ pub(super) fn marks(
     Ok(marks)
 }
 
-/// How many erasures there were.
+/// Returns the number of erasures so far.
 pub(super) fn erasures(connection: &Connection) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT coalesce(max(max(generation), 1), 0) FROM erased")?

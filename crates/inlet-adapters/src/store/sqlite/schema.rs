@@ -116,7 +116,8 @@ CREATE TABLE IF NOT EXISTS identity (
 ) STRICT;
 ";
 
-/// What was added to the format later, by what tells that a file has it, and how it is added.
+/// Later additions to the format: the table by which a file is known to have one, and the SQL that
+/// adds it.
 const ADDED: [(&str, &str); 2] = [
     (
         "tally_zones",

@@ -130,7 +130,7 @@ impl Writer {
             result = self.transact(&work, &is_done);
         }
         let value = result.map_err(|error| failure(error, attempted, &self.path))?;
-        // What went into a file that is not there any more is not stored.
+        // Data written to a file that is not there any more is not stored.
         self.place.check(attempted)?;
         Ok(value)
     }

@@ -89,7 +89,7 @@ async fn talk(stream: DuplexStream, pieces: Vec<Vec<u8>>) {
     read.map(drop).unwrap_or_default();
 }
 
-/// What our server sees in `pieces`, and its refusals.
+/// The requests that our server sees in `pieces`, and its refusals.
 async fn ours(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, Vec<String>) {
     let recorder = Arc::new(Recorder::default());
     let server = Server::new(Arc::clone(&recorder), ServerOptions::default());
@@ -102,7 +102,7 @@ async fn ours(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, Vec<String>) {
     (seen, refused)
 }
 
-/// What hyper sees in them.
+/// The requests that hyper sees in them.
 async fn hypers(pieces: Vec<Vec<u8>>) -> Vec<Seen> {
     let recorder = Arc::new(Recorder::default());
     let (client, stream) = duplex(64 << 10);
@@ -124,7 +124,7 @@ async fn hypers(pieces: Vec<Vec<u8>>) -> Vec<Seen> {
 /// Compares what both see in `bytes`, cut into pieces as `seed` says.
 ///
 /// # Panics
-/// Where ours sees a request that hyper does not see just so, or sees fewer without a refusal.
+/// Panics if ours sees a request that hyper does not see just so, or sees fewer without a refusal.
 pub(crate) fn compare(bytes: &[u8], seed: u64) {
     // With that begins HTTP/2, which is hyper's on our side too.
     if b"PRI * HTTP/2.0".starts_with(&bytes[..bytes.len().min(14)]) {

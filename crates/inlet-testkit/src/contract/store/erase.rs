@@ -23,7 +23,8 @@ fn from_now(micros: i64) -> Timestamp {
     Timestamp::from_micros(NOW.as_micros() + micros)
 }
 
-/// Where two meet, an engine may ask one of them to come again.
+/// Erases until the engine does it: if two erasures meet, an engine may ask one of them to come
+/// again.
 async fn erase(store: &dyn Store, id: DocumentId) -> u64 {
     loop {
         match store.erase(id, NOW).await {
@@ -115,8 +116,8 @@ pub async fn store_8_no_order_of_erasing_and_sending_rests_on_a_clock(fixture: &
     }
 }
 
-/// What comes through a door that knows of no erasure is told from what was erased by its moment;
-/// that is all there is.
+/// A document that comes through a door that knows of no erasure is told from the erased one by its
+/// moment; that is all there is.
 pub async fn store_8_without_a_generation_the_moment_decides(fixture: &dyn StoreFixture) {
     let store = fixture.open().await;
     store.erase(id(1), NOW).await.unwrap();
@@ -164,7 +165,7 @@ pub async fn store_17_marks_are_those_of_what_was_erased(fixture: &dyn StoreFixt
     }
 }
 
-/// What is read can be told from what was there before the erasure, and redriven.
+/// A document that is read can be told from the one before the erasure, and redriven.
 pub async fn store_17_what_is_read_carries_the_generation_of_its_mark(fixture: &dyn StoreFixture) {
     let store = fixture.open().await;
     fixture.refuse(Some("poison")).await;

@@ -42,7 +42,7 @@ pub async fn store_7_find_tells_where_an_id_is(fixture: &dyn StoreFixture) {
         letters,
     };
     assert_eq!(store.find(id(1)).await.unwrap(), Some(stored(0)));
-    // What lost its key to it is told, however often each came.
+    // Documents that lost their key to it are counted once each, however often they came.
     for other in ["\"a\"", "\"b\"", "\"a\""] {
         store.put_batch(batch([document_with(1, other)])).await.unwrap();
     }
