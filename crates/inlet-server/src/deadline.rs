@@ -174,7 +174,7 @@ impl Stall {
         self.behind = self.behind.saturating_sub(made_up);
     }
 
-    /// When the client is given up, if it takes nothing.
+    /// The moment at which the client is given up if it takes nothing.
     pub(crate) fn deadline(&self, deadlines: &Deadlines) -> Option<Instant> {
         self.blocked_since.map(|since| since + deadlines.write.saturating_sub(self.behind))
     }
