@@ -133,7 +133,7 @@ fn request_body(route: &Route, limits: &Limits) -> Option<Value> {
                 "minLength": 1,
                 "maxLength": limit,
                 "description": format!(
-                    "A line {{\"key\": KEY, \"body\": VALUE}} to a document, at most {} of them",
+                    "A line {{\"key\": KEY, \"document\": VALUE}} to a document, at most {} of them",
                     limits.batch_documents_max,
                 ),
             }},
