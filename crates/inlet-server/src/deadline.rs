@@ -151,26 +151,44 @@ impl PaceTimer {
 #[derive(Debug, Default)]
 pub(crate) struct Stall {
     blocked_since: Option<Instant>,
+    /// The bytes that the client had acknowledged when that was looked at last.
+    acknowledged: Option<u64>,
     /// Before the pause that is under way.
     behind: Duration,
 }
 
 impl Stall {
-    /// Notes that the client takes nothing.
-    pub(crate) fn blocked(&mut self) {
-        self.blocked_since.get_or_insert_with(Instant::now);
+    /// Notes that the client takes nothing, and what it has acknowledged so far.
+    pub(crate) fn blocked(&mut self, acknowledged: impl FnOnce() -> Option<u64>) {
+        if self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+            if self.behind.is_zero() {
+                self.acknowledged = acknowledged();
+            }
+        }
     }
 
-    /// Notes that the client took so many bytes.
-    pub(crate) fn took(&mut self, bytes: usize, deadlines: &Deadlines) {
+    /// Notes that so many bytes could be sent. The client took those that it has acknowledged since;
+    /// the others lie in buffers, which grow by themselves. All count if that is not known.
+    pub(crate) fn sent(
+        &mut self,
+        bytes: usize,
+        acknowledged: impl FnOnce() -> Option<u64>,
+        deadlines: &Deadlines,
+    ) {
         if self.blocked_since.is_none() && self.behind.is_zero() {
             return;
         }
+        let before = std::mem::replace(&mut self.acknowledged, acknowledged());
+        let taken = match (before, self.acknowledged) {
+            (Some(before), Some(now)) => now.saturating_sub(before),
+            _ => bytes as u64,
+        };
         if let Some(since) = self.blocked_since.take() {
             self.behind += since.elapsed();
         }
         let rate = u64::from(deadlines.write_bytes_per_s_min.max(1));
-        let made_up = Duration::from_millis((bytes as u64).saturating_mul(1_000) / rate);
+        let made_up = Duration::from_millis(taken.saturating_mul(1_000) / rate);
         self.behind = self.behind.saturating_sub(made_up);
     }
 
@@ -214,18 +232,36 @@ mod tests {
     async fn pauses_of_a_client_that_takes_a_little_now_and_then_add_up() {
         let deadlines = Deadlines::default();
         let mut stall = Stall::default();
-        stall.took(1, &deadlines);
+        let unknown = || None;
+        stall.sent(1, unknown, &deadlines);
         assert_eq!(stall.deadline(&deadlines), None);
-        stall.blocked();
+        stall.blocked(unknown);
         assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 30 * SECOND));
         advance(25 * SECOND).await;
-        stall.took(1, &deadlines);
+        stall.sent(1, unknown, &deadlines);
         assert_eq!(stall.deadline(&deadlines), None, "it waits for us");
         advance(600 * SECOND).await;
-        stall.blocked();
+        stall.blocked(unknown);
         assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 5 * SECOND));
-        stall.took(4_096 * 10, &deadlines);
-        stall.blocked();
+        stall.sent(4_096 * 10, unknown, &deadlines);
+        stall.blocked(unknown);
         assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 15 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_in_buffers_make_up_for_nothing_until_the_client_has_them() {
+        let deadlines = Deadlines::default();
+        let mut stall = Stall::default();
+        stall.blocked(|| Some(100_000));
+        advance(10 * SECOND).await;
+        // 64 KiB more fit in, though the client took 4 KiB only.
+        stall.sent(65_536, || Some(100_000 + 4_096), &deadlines);
+        stall.blocked(|| None);
+        assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 21 * SECOND));
+        // Later it takes what lies there, and that counts.
+        advance(SECOND).await;
+        stall.sent(1, || Some(100_000 + 4_096 * 3), &deadlines);
+        stall.blocked(|| None);
+        assert_eq!(stall.deadline(&deadlines), Some(Instant::now() + 22 * SECOND));
     }
 }

@@ -633,7 +633,7 @@ where
         }
         match Pin::new(&mut self.client.stream).poll_shutdown(cx)? {
             Poll::Pending => {
-                self.stall.blocked();
+                self.stall.blocked(|| self.client.acknowledged());
                 Ok(Step::Wait)
             }
             Poll::Ready(()) if self.has_unread => {
@@ -695,9 +695,12 @@ where
         }
         while !self.output.is_empty() {
             match self.output.poll_send(&mut self.client.stream, cx)? {
-                Poll::Ready(bytes) => self.stall.took(bytes, self.member.deadlines()),
+                Poll::Ready(bytes) => {
+                    let acknowledged = || self.client.acknowledged();
+                    self.stall.sent(bytes, acknowledged, self.member.deadlines());
+                }
                 Poll::Pending => {
-                    self.stall.blocked();
+                    self.stall.blocked(|| self.client.acknowledged());
                     return Ok(Poll::Pending);
                 }
             }
@@ -705,7 +708,7 @@ where
         match Pin::new(&mut self.client.stream).poll_flush(cx)? {
             Poll::Ready(()) => Ok(Poll::Ready(())),
             Poll::Pending => {
-                self.stall.blocked();
+                self.stall.blocked(|| self.client.acknowledged());
                 Ok(Poll::Pending)
             }
         }

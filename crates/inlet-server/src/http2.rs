@@ -335,12 +335,13 @@ struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Notes how many bytes the client took, `None` where it takes nothing.
-    fn note_write(&self, taken: Option<usize>) {
+    /// Notes how many bytes were sent, `None` where the client takes nothing.
+    fn note_write(&self, sent: Option<usize>) {
         let mut state = self.activity.state();
-        match taken {
-            Some(bytes) => state.stall.took(bytes, &self.activity.deadlines),
-            None => state.stall.blocked(),
+        let acknowledged = || self.client.acknowledged();
+        match sent {
+            Some(bytes) => state.stall.sent(bytes, acknowledged, &self.activity.deadlines),
+            None => state.stall.blocked(acknowledged),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::census::Place;
 use crate::connection::{self, Opened};
 use crate::member::LaneState;
 use crate::peer::Peer;
+use crate::send_queue;
 use crate::server::{Server, Transport};
 use crate::service::Service;
 use crate::shutdown::Shutdown;
@@ -107,6 +109,7 @@ impl<S: Service> Lane<S> {
         match source {
             Source::Listener { listener, others } => {
                 let listener = TcpListener::from_std(listener)?;
+                send_queue::bound(listener.as_fd())?;
                 tokio::select! {
                     biased;
                     () = shutdown.begun() => {}

@@ -55,6 +55,7 @@ mod peer;
 mod pipe;
 mod proxy;
 mod redirect;
+mod send_queue;
 mod server;
 mod service;
 mod shutdown;
