@@ -305,7 +305,9 @@ pub(crate) fn check_store_is_there(settings: &Settings) -> anyhow::Result<()> {
     if given.join(SqliteStore::FILE).exists() {
         return Ok(());
     }
-    let Some((log, store)) = logs_at(&settings.data).recorded_store()? else { return Ok(()) };
+    // Logs that can't be looked at say nothing here: opening their directory is refused, and says of
+    // the directory itself what is wrong with it.
+    let Ok(Some((log, store))) = logs_at(&settings.data).recorded_store() else { return Ok(()) };
     Err(Hinted::new(
         format!(
             "there is no store in {}, and the log {} was stored in the store {store}",

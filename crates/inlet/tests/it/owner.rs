@@ -194,4 +194,11 @@ fn another_user_is_refused_and_changes_nothing() {
     let output = machine.run_as(Some(STRANGER), &["list"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("hint: run it as the user whose it is"), "{said}");
+    // A start is refused for the directory, and not for what it would look at in it.
+    for role in ["up", "serve", "persist"] {
+        let output = machine.run_as(Some(STRANGER), &[role]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{role}: {said}");
+        assert!(!said.contains("logs") && said.contains("hint: "), "{role}: {said}");
+    }
 }

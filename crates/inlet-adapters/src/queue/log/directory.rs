@@ -50,14 +50,7 @@ impl LogDirectory {
     pub fn logs(&self) -> Result<Vec<PathBuf>, Failure> {
         let listing = |error| crate::files::failure(error, "list the logs under", &self.root);
         let entries = match fs::read_dir(&self.root) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(Vec::new());
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(listing)?,
         };
         let mut logs = Vec::new();
