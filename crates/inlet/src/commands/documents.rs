@@ -67,9 +67,9 @@ impl Selection {
 
 /// Prints one document.
 pub(crate) fn get(settings: &Settings, args: &GetArgs) -> anyhow::Result<()> {
-    let usage = |error| {
+    let usage = |_| {
         let hint = "give the whole id, or at least 8 of its first digits";
-        Hinted::usage(format!("{:?} is no id: {error}", args.id), hint)
+        Hinted::usage(format!("{:?} is no id and no beginning of one", args.id), hint)
     };
     let id: Result<DocumentId, _> = args.id.parse();
     let prefix: Option<IdPrefix> = match &id {

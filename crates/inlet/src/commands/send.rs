@@ -81,7 +81,8 @@ pub(crate) fn run(settings: &Settings, args: &SendArgs) -> anyhow::Result<()> {
     if refused > 0 {
         let hint = "the lines are named above; mend them and send the file again: what is there \
                     is not added twice";
-        return Err(Hinted::new(format!("{refused} documents were refused"), hint).into());
+        let documents = if refused == 1 { "document was" } else { "documents were" };
+        return Err(Hinted::new(format!("{refused} {documents} refused"), hint).into());
     }
     Ok(())
 }
