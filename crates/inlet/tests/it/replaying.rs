@@ -73,7 +73,8 @@ fn the_rate_is_never_above_its_cap_also_after_the_sink_held_it_up() {
     assert!(output.status.success(), "{}", said(&output));
     let requests = sink.all();
     assert_eq!(requests.len(), 81, "one was sent twice");
-    assert!(begun.elapsed() >= Duration::from_millis(80 * 20 + 1_000));
+    // Of 80 intervals between 81 requests one is the second that the sink asked for.
+    assert!(begun.elapsed() >= Duration::from_millis(79 * 20 + 1_000));
     for window in requests.windows(11) {
         let took = window[10].at - window[0].at;
         // Ten intervals of 20 ms, but for how late a request may be seen.
