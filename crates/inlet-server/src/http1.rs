@@ -103,6 +103,8 @@ pub(crate) struct Conversation<S, A: Service, F> {
     input: BytesMut,
     scan: HeadScan,
     output: Outbox,
+    /// True if the stream may hold bytes that it took and has not sent.
+    has_unflushed: bool,
     /// The parts of the request that its answer needs.
     asked: Asked,
     upload: Option<Upload>,
@@ -209,6 +211,7 @@ where
             input: begun,
             scan: HeadScan::default(),
             output: Outbox::default(),
+            has_unflushed: false,
             asked: Asked::default(),
             upload: None,
             phase: Phase::Head,
@@ -688,14 +691,15 @@ where
         self.poll_flush(cx).map(|_| ())
     }
 
-    /// Sends all that waits.
+    /// Sends all that waits, here and in the stream: TLS takes bytes that its socket does not.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        if self.output.is_empty() {
+        if self.output.is_empty() && !self.has_unflushed {
             return Ok(Poll::Ready(()));
         }
         while !self.output.is_empty() {
             match self.output.poll_send(&mut self.client.stream, cx)? {
                 Poll::Ready(bytes) => {
+                    self.has_unflushed = true;
                     let acknowledged = || self.client.acknowledged();
                     self.stall.sent(bytes, acknowledged, self.member.deadlines());
                 }
@@ -706,7 +710,12 @@ where
             }
         }
         match Pin::new(&mut self.client.stream).poll_flush(cx)? {
-            Poll::Ready(()) => Ok(Poll::Ready(())),
+            Poll::Ready(()) => {
+                self.has_unflushed = false;
+                let acknowledged = || self.client.acknowledged();
+                self.stall.sent(0, acknowledged, self.member.deadlines());
+                Ok(Poll::Ready(()))
+            }
             Poll::Pending => {
                 self.stall.blocked(|| self.client.acknowledged());
                 Ok(Poll::Pending)

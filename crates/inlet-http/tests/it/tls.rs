@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Harness, Setup};
+use crate::harness::{ALL, Harness, Setup};
 
 /// Writes a new certificate for `localhost` with its key, and gives it.
 pub(crate) fn write_certificate(folder: &Path) -> CertificateDer<'static> {
@@ -124,4 +124,35 @@ async fn plain_text_on_the_tls_port_harms_nothing() {
     plain.read_to_end(&mut said).await.map(drop).unwrap_or_default();
     assert!(!said.starts_with(b"HTTP"), "a TLS alert at most");
     assert!(connect(&server, &trusted, b"http/1.1").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_answer_of_any_size_comes_whole_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = write_certificate(folder.path());
+    let (server, _certificates) = start(folder.path()).await;
+    for kilobytes in [100, 200, 300, 400, 500, 700, 900].repeat(4) {
+        // A new connection has a small window: the end of an answer waits within TLS for its socket.
+        let mut stream = connect(&server, &trusted, b"http/1.1").await.unwrap();
+        let body = format!("\"{}\"", "x".repeat(kilobytes << 10));
+        let head = format!(
+            "POST /api/save HTTP/1.1\r\nHost: a\r\nX-Auth-Token: {ALL}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        // The receipt has the document in it, as text in JSON.
+        let length = body.len() + 2;
+        let mut answer = Vec::new();
+        while answer.len() < length {
+            let read = timeout(Duration::from_secs(10), stream.read_buf(&mut answer)).await;
+            let read = read.expect("the end of the answer never came").unwrap();
+            assert!(read > 0, "{} of {length}", answer.len());
+        }
+        while !answer.ends_with(b"}") && !answer.ends_with(b"}\n") {
+            let read = timeout(Duration::from_secs(10), stream.read_buf(&mut answer)).await;
+            assert!(read.expect("the end of the answer never came").unwrap() > 0);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 202"), "{kilobytes}");
+    }
 }
