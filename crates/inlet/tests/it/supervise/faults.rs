@@ -105,6 +105,8 @@ fn the_instances_of_a_zone_that_stays_down_run_in_the_other_until_it_is_back() {
     let up = fleet.up();
     for id in ["t-b1", "t-b2"] {
         let (place, aside) = (log(&fleet.data, id), fleet.data.join(id));
+        // Stopped, so that it takes no document while its log is not there: it would refuse it.
+        send(up[id], Signal::STOP);
         fs::rename(&place, aside).unwrap();
         fs::write(place, "a file where the log should be").unwrap();
         send(up[id], Signal::KILL);
